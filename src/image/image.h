@@ -1,0 +1,80 @@
+/* The image room: bytes of a file -> a picture in the mode Pillow opens it in -> pixels of the tower.
+ * decode.c (with jpeg.c, png.c, gif.c, bmp.c, pnm.c on stb.c) -> convert.c, resize.c -> preprocess.c */
+#ifndef CLIPC_IMAGE_H
+#define CLIPC_IMAGE_H
+
+#include "base/base.h"
+
+/* Pillow's modes. The reference decides what happens first, so a picture keeps its mode until then. */
+enum clipc__mode {
+  CLIPC__MODE_1,    /* u8 per pixel, 0 or 255; resized by NEAREST whatever the filter */
+  CLIPC__MODE_L,    /* u8 grey */
+  CLIPC__MODE_LA,   /* u8 [2] grey, alpha */
+  CLIPC__MODE_P,    /* u8 index into palette; resized by NEAREST whatever the filter */
+  CLIPC__MODE_RGB,  /* u8 [3] */
+  CLIPC__MODE_RGBA, /* u8 [4], alpha not premultiplied */
+  CLIPC__MODE_CMYK, /* u8 [4], 255 = full ink */
+  CLIPC__MODE_I16,  /* u16 grey in native order ("I;16": 16-bit PNG) */
+  CLIPC__MODE_I     /* i32 grey in native order ("I": 16-bit PGM) */
+};
+
+enum clipc__transparency { /* Pillow's info["transparency"] */
+  CLIPC__OPAQUE,          /* none, or an alpha band says it */
+  CLIPC__COLOR_KEY,       /* pixels equal to key are transparent: L and 1: key[0]; RGB: key[0..2]; I16: key[0] */
+  CLIPC__PALETTE_ALPHA    /* palette[i][3] holds the alpha of entry i */
+};
+
+struct clipc__picture {
+  clipc_allocator allocator;
+  enum clipc__mode mode;
+  int width, height;      /* >= 1 */
+  size_t stride_bytes;    /* from row to row */
+  uint8_t *data;          /* [height, stride_bytes] */
+  bool borrowed;          /* data belongs to the caller: do not write, do not free */
+  enum clipc__transparency transparency;
+  uint16_t key[3];
+  uint8_t palette[256][4]; /* P: RGBA, alpha 255 unless PALETTE_ALPHA; black beyond n_palette */
+  int n_palette;
+  int orientation;         /* EXIF, 1..8; 1 = upright or not said */
+};
+
+CLIPC_PRIVATE size_t clipc__mode_bytes(enum clipc__mode mode); /* bytes per pixel */
+
+/* Allocates data for width x height pixels of the mode (rows without gaps), not cleared. The other fields
+ * are set to an opaque upright picture. Returns CLIPC_OK or _NO_MEMORY (*picture then holds no data). */
+CLIPC_PRIVATE clipc_status clipc__picture_make(struct clipc__picture *picture, enum clipc__mode mode, int width,
+                                               int height, const clipc_allocator *allocator, clipc_error *error);
+CLIPC_PRIVATE void clipc__picture_free(struct clipc__picture *picture);
+
+/* Decodes a whole file by its first bytes. name (a path, or "image bytes") opens each sentence.
+ * limits holds effective values (no zeros). Pixels are those of Pillow 13 after Image.open and load.
+ * Returns CLIPC_OK; _FORMAT, _UNSUPPORTED, _LIMIT, _NO_MEMORY; *out is empty on failure. */
+CLIPC_PRIVATE clipc_status clipc__picture_decode(struct clipc__picture *out, const uint8_t *bytes, size_t n_bytes,
+                                                 const char *name, const clipc_limits *limits,
+                                                 const clipc_allocator *allocator, clipc_error *error);
+
+/* Turns the picture upright in place by its orientation (ImageOps.exif_transpose). */
+CLIPC_PRIVATE clipc_status clipc__picture_transpose(struct clipc__picture *picture, clipc_error *error);
+
+/* Converts in place to MODE_RGB, opaque: Pillow's convert("RGB") with DROP, transformers 5.23's
+ * convert_to_rgb with WHITE. A no-op on opaque RGB. */
+CLIPC_PRIVATE clipc_status clipc__picture_to_rgb(struct clipc__picture *picture, clipc_alpha alpha, clipc_error *error);
+
+/* Pillow 13's Image.resize of the whole picture, in its own mode, to new memory in *out.
+ * Follows facts: two passes in 8-bit fixed point, Pillow 13's order of passes; 1 and P by NEAREST;
+ * LA and RGBA premultiplied; I16 and I by their own paths. */
+CLIPC_PRIVATE clipc_status clipc__resize(struct clipc__picture *out, const struct clipc__picture *in, int width,
+                                         int height, clipc_filter filter, clipc_error *error);
+
+/* torchvision's antialiased resize of a uint8 tensor: MODE_RGB only; NEAREST, BILINEAR and BICUBIC (others:
+ * _UNSUPPORTED). */
+CLIPC_PRIVATE clipc_status clipc__resize_torchvision(struct clipc__picture *out, const struct clipc__picture *in,
+                                                     int width, int height, clipc_filter filter, clipc_error *error);
+
+/* The whole way: orientation, colour, resize, crop, rescale, normalise by the chosen reference.
+ * picture is consumed (freed, also on failure). pixels [out] float [3, crop_height or resized height, ...width];
+ * the caller has made sure that the spec ends in height x width; another size is _UNSUPPORTED. */
+CLIPC_PRIVATE clipc_status clipc__preprocess(float *pixels, int height, int width, struct clipc__picture *picture,
+                                             const clipc_preprocessing *spec, clipc_error *error);
+
+#endif

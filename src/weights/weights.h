@@ -1,0 +1,144 @@
+/* The weights room: a folder -> its configuration and its tensors, validated.
+ * safetensors.c (on base/json.h), config.c with config_hf.c, config_open_clip.c, config_preprocess.c, names.c */
+#ifndef CLIPC_WEIGHTS_H
+#define CLIPC_WEIGHTS_H
+
+#include "base/base.h"
+
+/* ---- configuration: what the folder says the network is */
+
+enum clipc__activation { CLIPC__QUICK_GELU, CLIPC__GELU_ERF, CLIPC__GELU_TANH };
+
+enum clipc__pooling {
+  CLIPC__POOL_CLASS,  /* image: token 0 */
+  CLIPC__POOL_MEAN,   /* image: mean over the patch tokens, class token left out (open_clip "avg") */
+  CLIPC__POOL_ARGMAX, /* text: first position of the largest id */
+  CLIPC__POOL_FIRST,  /* text: position 0 */
+  CLIPC__POOL_LAST,   /* text: last position of the padded context */
+  CLIPC__POOL_EOS     /* text: first position of eos_id, 0 when there is none */
+};
+
+struct clipc__transformer_config {
+  int width, n_layers, n_heads, mlp_width; /* width = n_heads * head_dim */
+  float layer_norm_eps;
+  enum clipc__activation activation;
+};
+
+struct clipc__vision_config {
+  bool present;
+  struct clipc__transformer_config transformer;
+  int image_height, image_width, patch; /* border pixels not covered by a whole patch are dropped */
+  bool ln_pre;
+  enum clipc__pooling pooling;
+  bool pool_before_ln; /* open_clip final_ln_after_pool */
+  bool projection;     /* false: a stand-alone folder whose output is the pooled state */
+};
+
+struct clipc__text_config {
+  bool present;
+  struct clipc__transformer_config transformer;
+  int vocab_size, context_length;
+  bool causal;
+  enum clipc__pooling pooling;
+  int eos_id, pad_id; /* pad_id fills the context where pads are attended (not causal) or pooled (LAST) */
+  bool projection, projection_bias;
+};
+
+/* How the folder spells its tensor names. */
+enum clipc__naming {
+  CLIPC__NAMES_HF,            /* text_model.encoder.layers.0.self_attn.q_proj.weight */
+  CLIPC__NAMES_HF_BARE,       /* encoder.layers.0...: transformers 5's stand-alone CLIPTextModel, CLIPVisionModel */
+  CLIPC__NAMES_OPEN_CLIP,     /* visual.transformer.resblocks.0..., transformer.resblocks.0... (also OpenAI) */
+  CLIPC__NAMES_OPEN_CLIP_TEXT /* the same with text.transformer...: open_clip's custom_text */
+};
+
+struct clipc__config {
+  bool open_clip;           /* open_clip_config.json, else config.json */
+  int embedding_dimension;
+  struct clipc__vision_config vision;
+  struct clipc__text_config text;
+  clipc_reference reference;          /* resolved, never AUTO */
+  clipc_preprocessing preprocessing;  /* complete: mean, std, sizes; ends in image_height x image_width */
+  enum { CLIPC__TEXT_HF, CLIPC__TEXT_LOWER, CLIPC__TEXT_WHITESPACE, CLIPC__TEXT_CANONICALIZE } text_cleaning;
+};
+
+/* Reads and checks config.json or open_clip_config.json, preprocessor_config.json and what else the folder
+ * says of the network. options chooses the reference, alpha, EXIF and towers; limits holds effective
+ * values. Every int is in a sane range, every product of them fits an int64.
+ * Returns CLIPC_OK; _IO, _FORMAT (JSON or a field broken), _UNSUPPORTED (field and value named), _LIMIT,
+ * _MODEL (an asked-for tower is not there), _NO_MEMORY. */
+CLIPC_PRIVATE clipc_status clipc__config_read(struct clipc__config *config, const char *folder,
+                                              const clipc_options *options, clipc_error *error);
+
+/* ---- safetensors */
+
+enum clipc__dtype { CLIPC__F32, CLIPC__F16, CLIPC__BF16, CLIPC__OTHER };
+#define CLIPC__MAX_RANK 8
+
+struct clipc__tensor {
+  const char *name;        /* UTF-8, NUL-terminated; owned by the table */
+  const char *file;        /* path, for sentences */
+  enum clipc__dtype dtype;
+  int rank;
+  uint64_t shape[CLIPC__MAX_RANK];
+  const uint8_t *data;     /* little-endian, any alignment */
+  uint64_t n_bytes;
+};
+
+/* The tensors of a folder: one file, or the shards of an index. Tensors are sorted by name. */
+struct clipc__tensors {
+  struct clipc__arena arena;
+  struct clipc__file *files;
+  size_t n_files;
+  struct clipc__tensor *tensors;
+  size_t n_tensors;
+};
+
+/* Opens and completely validates the weights of a folder: for Hugging Face model.safetensors, else
+ * model.safetensors.index.json with its shards; for open_clip the first of open_clip_model.safetensors,
+ * open_clip_pytorch_model.safetensors, model.safetensors. Where a folder holds only .bin or .pt the sentence says to
+ * convert. Status as clipc_model_open. */
+CLIPC_PRIVATE clipc_status clipc__tensors_open(struct clipc__tensors *out, const char *folder, bool open_clip,
+                                               const clipc_options *options, clipc_error *error);
+CLIPC_PRIVATE void clipc__tensors_close(struct clipc__tensors *tensors);
+CLIPC_PRIVATE const struct clipc__tensor *clipc__tensors_find(const struct clipc__tensors *tensors, const char *name);
+
+/* ---- names: one table of parts, spelled for each naming */
+
+enum clipc__part {
+  CLIPC__CLASS_EMBEDDING, CLIPC__PATCH_EMBEDDING, CLIPC__POSITION_EMBEDDING, CLIPC__TOKEN_EMBEDDING,
+  CLIPC__LN_PRE_WEIGHT, CLIPC__LN_PRE_BIAS,
+  CLIPC__LN_1_WEIGHT, CLIPC__LN_1_BIAS,
+  CLIPC__Q_WEIGHT, CLIPC__Q_BIAS, CLIPC__K_WEIGHT, CLIPC__K_BIAS, CLIPC__V_WEIGHT, CLIPC__V_BIAS, /* Hugging Face */
+  CLIPC__QKV_WEIGHT, CLIPC__QKV_BIAS,                                                             /* open_clip */
+  CLIPC__OUT_WEIGHT, CLIPC__OUT_BIAS,
+  CLIPC__LN_2_WEIGHT, CLIPC__LN_2_BIAS,
+  CLIPC__FC1_WEIGHT, CLIPC__FC1_BIAS, CLIPC__FC2_WEIGHT, CLIPC__FC2_BIAS,
+  CLIPC__LN_FINAL_WEIGHT, CLIPC__LN_FINAL_BIAS,
+  CLIPC__PROJECTION_WEIGHT, /* HF, and open_clip with proj_bias: [E, D]; otherwise open_clip: [D, E] */
+  CLIPC__PROJECTION_BIAS,
+  CLIPC__LOGIT_SCALE, CLIPC__LOGIT_BIAS,
+  CLIPC__N_PARTS
+};
+
+/* Which spelling the tensors use for the towers of the config; _MODEL with a sentence when none fits. */
+CLIPC_PRIVATE clipc_status clipc__naming_detect(enum clipc__naming *naming, const struct clipc__tensors *tensors,
+                                                const struct clipc__config *config, clipc_error *error);
+
+#define CLIPC__NAME_BYTES 128
+/* Writes the name of a part: tower is CLIPC_TOWER_IMAGE or CLIPC_TOWER_TEXT, layer only used for block parts.
+ * projection_linear: open_clip's text projection is a Linear (".weight", ".bias"). Returns name, or NULL when the
+ * spelling has no such part. */
+CLIPC_PRIVATE const char *clipc__part_name(char name[CLIPC__NAME_BYTES], enum clipc__naming naming, int tower,
+                                           enum clipc__part part, int layer, bool projection_linear);
+
+/* ---- typed views */
+
+/* The named tensor as f32 of the given shape (rank 0 with shape NULL accepts [] and [1]): where it lies when it is
+ * F32 and 4-aligned, else widened or copied into the arena. _MODEL when it is missing, misshapen (both
+ * shapes in the sentence) or not of F32, F16, BF16. */
+CLIPC_PRIVATE clipc_status clipc__tensor_f32(const float **out, const struct clipc__tensors *tensors, const char *name,
+                                             int rank, const uint64_t *shape, struct clipc__arena *arena,
+                                             clipc_error *error);
+
+#endif
