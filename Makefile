@@ -1,62 +1,123 @@
-# clipc: make builds, make demo shows, make test proves. See README.md.
-#   BLAS=0 CURL=0   without OpenBLAS, without libcurl      SAN=address,undefined   sanitizer build in build-san/
+# clipc: make builds, make demo shows, make test proves; see README.md.
+#   BLAS=0  without OpenBLAS      CURL=0  without libcurl      SAN=address,undefined  a sanitizer build, in build-san/
+#   V=1     show the commands     DESTDIR, PREFIX  for make install
 .DEFAULT_GOAL := all
 BLAS ?= 1
 CURL ?= 1
 SAN ?=
 PREFIX ?= /usr/local
-DESTDIR ?=
 CFLAGS ?= -O2 -g
 BUILD ?= build$(if $(SAN),-san)$(if $(filter 0,$(BLAS)),-noblas)
+Q := $(if $(V),,@)
+say = @printf '  %-5s %s\n' $(1) $(2)
 
-VERSION := $(shell sed -n 's/^\#define CLIPC_VERSION "\(.*\)"/\1/p' include/clipc.h)
+VERSION := $(shell sed -n 's/^.define CLIPC_VERSION "\(.*\)"/\1/p' include/clipc.h)
 SONAME  := libclipc.so.0
 
-WARN := -std=c11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wframe-larger-than=4096
-OPT  := -O3 -ffp-contract=off -fPIC -fvisibility=hidden
-CPPFLAGS_ALL := -Iinclude -Isrc -DCLIPC_BLAS=$(BLAS) -DCLIPC_CURL=$(CURL) $(CPPFLAGS)
-SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
-CFLAGS_ALL := $(WARN) $(CFLAGS) $(OPT) $(SANFLAGS) -MMD -MP
-LIBS := $(if $(filter 1,$(BLAS)),-lopenblas) -lcjson -lutf8proc -lm -lpthread
-
-# The library, bottom-up: each line stands on the ones above it and on nothing else.
-BASE    := $(sort $(wildcard src/base/*.c))
-KERNELS := $(sort $(wildcard src/kernels/*.c))
-IMAGE   := $(sort $(wildcard src/image/*.c))
-TEXT    := $(sort $(wildcard src/text/*.c))
-WEIGHTS := $(sort $(wildcard src/weights/*.c))
-MODEL   := $(sort $(wildcard src/model/*.c))
-FACADE  := $(sort $(wildcard src/*.c))
+# The library, bottom-up: each room stands on those above it and on nothing else.
+BASE    := $(sort $(wildcard src/base/*.c))    # status, memory, files, threads
+KERNELS := $(sort $(wildcard src/kernels/*.c)) # products, attention, layer norm
+IMAGE   := $(sort $(wildcard src/image/*.c))   # bytes -> picture -> pixels
+TEXT    := $(sort $(wildcard src/text/*.c))    # UTF-8 -> ids
+WEIGHTS := $(sort $(wildcard src/weights/*.c)) # folder -> configuration and tensors
+MODEL   := $(sort $(wildcard src/model/*.c))   # the two towers
+FACADE  := $(sort $(wildcard src/*.c))         # clipc.h
 SRCS    := $(BASE) $(KERNELS) $(IMAGE) $(TEXT) $(WEIGHTS) $(MODEL) $(FACADE)
-CLI     := $(sort $(wildcard src/cli/*.c))
+CLI     := $(sort $(wildcard src/cli/*.c))     # the program
 TESTS   := $(sort $(wildcard tests/test_*.c))
+HELPERS := $(filter-out $(TESTS),$(sort $(wildcard tests/*.c)))
+
+WARN := -std=c11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wframe-larger-than=4096
+SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+ALL_CPPFLAGS := -Iinclude -Isrc -DCLIPC_BLAS=$(BLAS) $(CPPFLAGS)
+ALL_CFLAGS := $(WARN) $(CFLAGS) $(if $(SAN),-O1,-O3) -ffp-contract=off -fPIC -fvisibility=hidden $(SANFLAGS)
+LIBS := $(if $(filter 1,$(BLAS)),-lopenblas) -lcjson -lutf8proc -lm -lpthread
 
 OBJS     := $(SRCS:%.c=$(BUILD)/%.o)
 CLI_OBJS := $(CLI:%.c=$(BUILD)/%.o)
+HELPER_OBJS := $(HELPERS:%.c=$(BUILD)/%.o)
+PROGRAMS := $(TESTS:%.c=$(BUILD)/%)
 
 all: $(BUILD)/libclipc.a $(BUILD)/$(SONAME) $(BUILD)/clipc
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/libclipc.a: $(OBJS)
-	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $(BUILD)/$(SONAME): $(OBJS)
-	$(CC) -shared -Wl,-soname,$(SONAME) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared -Wl,-soname,$(SONAME) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(BUILD)/clipc: $(CLI_OBJS) $(BUILD)/libclipc.a
-	$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-# A test file is a program: it may reach the internals, which are linked statically.
-$(BUILD)/tests/%: tests/%.c $(BUILD)/libclipc.a
+# A test program may reach the internals: it is linked with the static library.
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(HELPER_OBJS) $(BUILD)/libclipc.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+
+# ---- set-up and the two commands
+
+deps:
+	@BLAS=$(BLAS) CURL=$(CURL) tools/deps.sh
+
+test-deps:
+	@BLAS=$(BLAS) CURL=$(CURL) tools/deps.sh --tests
+
+# A make of its own, so that what deps installed is seen by everything after it.
+demo: deps
+	@$(MAKE) --no-print-directory all
+	@$(BUILD)/clipc classify -m models/tiny $(foreach p,$(sort $(wildcard models/tiny/pictures/*)),--image $(p)) \
+	  --labels models/tiny/labels.txt --top 3
+
+test: test-deps
+	@$(MAKE) --no-print-directory all programs $(DIST_OBJ)
+	@$(MAKE) --no-print-directory SAN=address,undefined all programs
+	@sh tests/all.sh $(BUILD) $(BUILD)-san
+
+programs: $(PROGRAMS)
+
+# ---- vendoring: one file
+
+DIST_OBJ := $(BUILD)/dist/clipc.o
+dist: dist/clipc.c dist/clipc.h
+
+dist/clipc.c: $(SRCS) $(wildcard src/*/*.h src/*/*.inc) tools/amalgamate.awk
+	$(call say,AWK,$@)
+	@mkdir -p dist
+	$(Q)awk -f tools/amalgamate.awk $(SRCS) > $@.tmp && mv $@.tmp $@
+
+dist/clipc.h: include/clipc.h
+	@mkdir -p dist
+	$(Q)cp $< $@
+
+$(DIST_OBJ): dist/clipc.c dist/clipc.h
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) -Itests $(CFLAGS_ALL) $< -o $@ $(BUILD)/libclipc.a $(LDFLAGS) -lcmocka $(LIBS)
+	$(call say,CC,$<)
+	$(Q)$(CC) -Idist -DCLIPC_BLAS=$(BLAS) -std=c11 -Wall -Wextra $(CFLAGS) -fPIC -c $< -o $@
+
+# ---- install
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install -m 755 $(BUILD)/clipc $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 include/clipc.h $(DESTDIR)$(PREFIX)/include/
+	install -m 644 $(BUILD)/libclipc.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 755 $(BUILD)/$(SONAME) $(DESTDIR)$(PREFIX)/lib/libclipc.so.$(VERSION)
+	ln -sf libclipc.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libclipc.so
+	printf 'prefix=%s\nlibdir=$${prefix}/lib\nincludedir=$${prefix}/include\n\nName: clipc\nDescription: CLIP in C\nVersion: %s\nLibs: -L$${libdir} -lclipc\nLibs.private: %s\nCflags: -I$${includedir}\n' \
+	  '$(PREFIX)' '$(VERSION)' '$(LIBS)' > $(DESTDIR)$(PREFIX)/lib/pkgconfig/clipc.pc
 
 clean:
 	rm -rf build build-* dist
 
-.PHONY: all clean
--include $(OBJS:.o=.d) $(CLI_OBJS:.o=.d)
+.PHONY: all deps test-deps demo test programs dist install clean
+.SECONDARY:
+-include $(OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(TESTS:%.c=$(BUILD)/%.d)

@@ -18,7 +18,8 @@ static clipc_status read_all(struct clipc__file *file, int fd, const char *path,
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) {
       clipc__free(&file->allocator, data);
-      return clipc__fail(error, CLIPC_E_IO, "%s: cannot be read: %s", path, got < 0 ? strerror(errno) : "it became shorter");
+      return clipc__fail(error, CLIPC_E_IO, "%s: cannot be read: %s", path,
+                         got < 0 ? strerror(errno) : "it became shorter");
     }
     done += (size_t)got;
   }
@@ -60,8 +61,10 @@ clipc_status clipc__file_open(struct clipc__file *file, const char *path, bool m
 
 void clipc__file_close(struct clipc__file *file) {
   if (file->data == NULL) return;
-  if (file->mapped) munmap((void *)(uintptr_t)file->data, file->n_bytes);
-  else clipc__free(&file->allocator, (void *)(uintptr_t)file->data);
+  if (file->mapped)
+    munmap((void *)(uintptr_t)file->data, file->n_bytes);
+  else
+    clipc__free(&file->allocator, (void *)(uintptr_t)file->data);
   file->data = NULL;
   file->n_bytes = 0;
 }

@@ -31,8 +31,10 @@ void clipc__free(const clipc_allocator *allocator, void *memory) {
   if (memory == NULL) return;
   void *base;
   memcpy(&base, (char *)memory - sizeof base, sizeof base);
-  if (allocator->release) allocator->release(allocator->context, base);
-  else free(base);
+  if (allocator->release)
+    allocator->release(allocator->context, base);
+  else
+    free(base);
 }
 
 /* ---- arena */

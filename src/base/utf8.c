@@ -9,7 +9,7 @@ size_t clipc__utf8_read(uint32_t *code_point, const uint8_t *s, size_t n, bool *
   uint32_t value = n_more == 0 ? first : first & (0x3Fu >> n_more);
   size_t taken = 1;
   if (n_more <= 3) {
-    uint8_t low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80; /* no overlong forms */
+    uint8_t low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;  /* no overlong forms */
     uint8_t high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF; /* no surrogates, none past 10FFFF */
     for (; taken <= n_more && taken < n && s[taken] >= low && s[taken] <= high; taken++) {
       value = value << 6 | (s[taken] & 0x3Fu);

@@ -1,0 +1,145 @@
+/* The one place that makes threads. A job lies on its caller's stack and in the list of jobs until its
+ * chunks are given out; a sleeping thread takes part in the first job that has room for it, and stays with
+ * it until no chunk is left. Caller and helpers draw chunks from one atomic counter.
+ * Invariant: a job leaves the list, and its stack, only when no helper is inside. */
+#include "base/threads.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <unistd.h>
+
+struct thread_job {
+  clipc__chunk_function *run;
+  void *context;
+  size_t n_chunks;
+  atomic_size_t next_chunk;
+  int n_joined, n_inside, max_helpers; /* under set.mutex */
+  struct thread_job *next;
+};
+
+static struct {
+  pthread_mutex_t mutex;
+  pthread_cond_t work, left; /* a job has room; a helper has left a job */
+  struct thread_job *jobs;
+  pthread_t threads[CLIPC__MAX_THREADS];
+  int n_threads;
+  bool stopping;
+} set = {.mutex = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER, .left = PTHREAD_COND_INITIALIZER};
+
+static void run_chunks(struct thread_job *job, int slot) {
+  size_t chunk;
+  while ((chunk = atomic_fetch_add_explicit(&job->next_chunk, 1, memory_order_relaxed)) < job->n_chunks)
+    job->run(job->context, chunk, slot);
+}
+
+static struct thread_job *job_with_room(void) {
+  for (struct thread_job *job = set.jobs; job; job = job->next)
+    if (job->n_joined < job->max_helpers &&
+        atomic_load_explicit(&job->next_chunk, memory_order_relaxed) < job->n_chunks)
+      return job;
+  return NULL;
+}
+
+static void *thread_main(void *unused) {
+  (void)unused;
+  pthread_mutex_lock(&set.mutex);
+  while (!set.stopping) {
+    struct thread_job *job = job_with_room();
+    if (job == NULL) {
+      pthread_cond_wait(&set.work, &set.mutex);
+      continue;
+    }
+    int slot = ++job->n_joined;
+    job->n_inside++;
+    pthread_mutex_unlock(&set.mutex);
+    run_chunks(job, slot);
+    pthread_mutex_lock(&set.mutex);
+    if (--job->n_inside == 0) pthread_cond_broadcast(&set.left);
+  }
+  pthread_mutex_unlock(&set.mutex);
+  return NULL;
+}
+
+/* Under set.mutex. Signals stay with the host's threads. */
+static void make_threads(int n_wanted) {
+  if (n_wanted > CLIPC__MAX_THREADS) n_wanted = CLIPC__MAX_THREADS;
+  if (set.n_threads >= n_wanted) return;
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  while (set.n_threads < n_wanted && pthread_create(&set.threads[set.n_threads], NULL, thread_main, NULL) == 0)
+    set.n_threads++;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void clipc__parallel(int n_threads, size_t n_chunks, clipc__chunk_function *run, void *context) {
+  struct thread_job job = {.run = run, .context = context, .n_chunks = n_chunks};
+  if (n_chunks < (size_t)n_threads) n_threads = (int)n_chunks;
+  if (n_threads <= 1) {
+    run_chunks(&job, 0);
+    return;
+  }
+  job.max_helpers = n_threads - 1;
+  pthread_mutex_lock(&set.mutex);
+  make_threads(job.max_helpers);
+  struct thread_job **end = &set.jobs;
+  while (*end) end = &(*end)->next;
+  *end = &job;
+  for (int i = 0; i < job.max_helpers; i++) pthread_cond_signal(&set.work);
+  pthread_mutex_unlock(&set.mutex);
+
+  run_chunks(&job, 0);
+
+  pthread_mutex_lock(&set.mutex);
+  struct thread_job **link = &set.jobs;
+  while (*link != &job) link = &(*link)->next;
+  *link = job.next;
+  while (job.n_inside > 0) pthread_cond_wait(&set.left, &set.mutex);
+  pthread_mutex_unlock(&set.mutex);
+}
+
+void clipc__threads_stop(void) {
+  pthread_mutex_lock(&set.mutex);
+  set.stopping = true;
+  pthread_cond_broadcast(&set.work);
+  pthread_mutex_unlock(&set.mutex);
+  for (int i = 0; i < set.n_threads; i++) pthread_join(set.threads[i], NULL);
+  set.n_threads = 0;
+  set.stopping = false;
+}
+
+/* ceil(quota / period) of the cgroup, 0 when there is no quota. */
+static int cgroup_threads(void) {
+  long long quota = 0, period = 0;
+  FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re"); /* version 2; "max 100000" without a quota */
+  if (file != NULL) {
+    if (fscanf(file, "%lld %lld", &quota, &period) != 2) quota = 0;
+    fclose(file);
+  } else {
+    FILE *quota_file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "re");
+    FILE *period_file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "re");
+    if (quota_file && period_file &&
+        (fscanf(quota_file, "%lld", &quota) != 1 || fscanf(period_file, "%lld", &period) != 1))
+      quota = 0;
+    if (quota_file) fclose(quota_file);
+    if (period_file) fclose(period_file);
+  }
+  if (quota <= 0 || period <= 0) return 0;
+  long long threads = (quota + period - 1) / period;
+  return threads > CLIPC__MAX_THREADS ? CLIPC__MAX_THREADS : (int)threads;
+}
+
+int clipc__usable_threads(void) {
+  int n = 0;
+#ifdef __linux__
+  cpu_set_t mask;
+  if (sched_getaffinity(0, sizeof mask, &mask) == 0) n = CPU_COUNT(&mask);
+#endif
+  if (n <= 0) n = (int)sysconf(_SC_NPROCESSORS_ONLN);
+  int quota = cgroup_threads();
+  if (quota > 0 && quota < n) n = quota;
+  return n < 1 ? 1 : n > CLIPC__MAX_THREADS ? CLIPC__MAX_THREADS : n;
+}

@@ -1,0 +1,261 @@
+/* The facade's first half: open, ask, and the stages on their own. Arguments are checked here; the rooms below
+ * rely on it. */
+#include "base/threads.h"
+#include "image/image.h"
+#include "model/model.h"
+
+#include <string.h>
+
+const char *clipc_version(void) {
+  return CLIPC_VERSION;
+}
+
+const char *clipc_build_info(void) {
+  return strcmp(clipc__kernels_back_end(), "OpenBLAS") == 0 ? "clipc " CLIPC_VERSION ", f32, products by OpenBLAS"
+                                                            : "clipc " CLIPC_VERSION ", f32, products in plain C";
+}
+
+void clipc_shutdown(void) {
+  clipc__threads_stop();
+}
+
+/* ---- options */
+
+static uint64_t limit_or(uint64_t value, uint64_t otherwise) {
+  return value ? value : otherwise;
+}
+
+/* Checks options (NULL = defaults) and fills in what they leave open. */
+static clipc_status effective_options(clipc_options *out, const clipc_options *options, clipc_error *error) {
+  static const clipc_options defaults;
+  clipc_options o = options ? *options : defaults;
+  if (o.precision == CLIPC_PRECISION_BF16 || o.precision == CLIPC_PRECISION_INT8)
+    return clipc__fail(error, CLIPC_E_UNSUPPORTED, "option precision: %s is not there yet, f32 is",
+                       o.precision == CLIPC_PRECISION_BF16 ? "bf16" : "int8");
+  if (o.precision != CLIPC_PRECISION_F32)
+    return clipc__fail(error, CLIPC_E_INVALID, "option precision: unknown value %d", (int)o.precision);
+  if ((unsigned)o.tier > CLIPC_TIER_PLAIN_C)
+    return clipc__fail(error, CLIPC_E_INVALID, "option tier: unknown value %d", (int)o.tier);
+  if ((unsigned)o.reference > CLIPC_REFERENCE_HF_TV)
+    return clipc__fail(error, CLIPC_E_INVALID, "option reference: unknown value %d", (int)o.reference);
+  if ((unsigned)o.alpha > CLIPC_ALPHA_DROP)
+    return clipc__fail(error, CLIPC_E_INVALID, "option alpha: unknown value %d", (int)o.alpha);
+  if (o.towers & ~(CLIPC_TOWER_IMAGE | CLIPC_TOWER_TEXT))
+    return clipc__fail(error, CLIPC_E_INVALID, "option towers: unknown value %d", o.towers);
+  if (o.n_threads < 0 || o.n_threads > CLIPC__MAX_THREADS)
+    return clipc__fail(error, CLIPC_E_INVALID, "option n_threads: %d is not in 0 .. %d", o.n_threads,
+                       CLIPC__MAX_THREADS);
+  if (!o.allocator.allocate != !o.allocator.release)
+    return clipc__fail(error, CLIPC_E_INVALID, "option allocator: allocate and release go together");
+  if (o.n_threads == 0) o.n_threads = clipc__usable_threads();
+  o.limits.max_image_bytes = limit_or(o.limits.max_image_bytes, UINT64_C(256) << 20);
+  o.limits.max_image_pixels = limit_or(o.limits.max_image_pixels, 178956970);
+  o.limits.max_text_bytes = limit_or(o.limits.max_text_bytes, UINT64_C(1) << 20);
+  o.limits.max_header_bytes = limit_or(o.limits.max_header_bytes, 100000000);
+  o.limits.max_config_bytes = limit_or(o.limits.max_config_bytes, UINT64_C(64) << 20);
+  *out = o;
+  return CLIPC_OK;
+}
+
+/* ---- model */
+
+clipc_status clipc_model_open(clipc_model **out, const char *folder, const clipc_options *options, clipc_error *error) {
+  if (out == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_model_open: out is NULL");
+  *out = NULL;
+  if (folder == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_model_open: folder is NULL");
+  clipc_options effective;
+  clipc_status status = effective_options(&effective, options, error);
+  if (status != CLIPC_OK) return status;
+  if (!clipc__is_folder(folder)) return clipc__fail(error, CLIPC_E_IO, "%s: is not a folder", folder);
+  clipc_model *model = clipc__alloc_zeroed(&effective.allocator, 1, sizeof *model);
+  if (model == NULL) return clipc__no_memory(error, "the model");
+  model->allocator = effective.allocator;
+  model->options = effective;
+  model->n_references = 1;
+  model->n_threads = effective.n_threads;
+  clipc__kernels_init(&model->kernels, effective.tier);
+  status = clipc__model_load(model, folder, error);
+  if (status == CLIPC_OK)
+    *out = model;
+  else
+    clipc_model_close(model);
+  return status;
+}
+
+clipc_model *clipc_model_retain(clipc_model *model) {
+  if (model) __atomic_add_fetch(&model->n_references, 1, __ATOMIC_RELAXED);
+  return model;
+}
+
+void clipc_model_close(clipc_model *model) {
+  if (model == NULL || __atomic_sub_fetch(&model->n_references, 1, __ATOMIC_ACQ_REL) > 0) return;
+  clipc_allocator allocator = model->allocator;
+  clipc__model_unload(model);
+  clipc__free(&allocator, model);
+}
+
+size_t clipc_embedding_dimension(const clipc_model *model) {
+  return model ? model->embedding_dimension : 0;
+}
+
+const size_t *clipc_supported_dimensions(const clipc_model *model, size_t *n) {
+  if (n) *n = model ? 1 : 0;
+  return model ? &model->embedding_dimension : NULL;
+}
+
+int clipc_towers(const clipc_model *model) {
+  if (model == NULL) return 0;
+  return (model->config.vision.present ? CLIPC_TOWER_IMAGE : 0) | (model->config.text.present ? CLIPC_TOWER_TEXT : 0);
+}
+
+int clipc_image_height(const clipc_model *model) {
+  return model && model->config.vision.present ? model->config.vision.image_height : 0;
+}
+
+int clipc_image_width(const clipc_model *model) {
+  return model && model->config.vision.present ? model->config.vision.image_width : 0;
+}
+
+size_t clipc_context_length(const clipc_model *model) {
+  return model && model->config.text.present ? (size_t)model->config.text.context_length : 0;
+}
+
+float clipc_logit_scale(const clipc_model *model) {
+  return model ? model->logit_scale : 0.0f;
+}
+
+float clipc_logit_bias(const clipc_model *model) {
+  return model ? model->logit_bias : 0.0f;
+}
+
+const clipc_preprocessing *clipc_model_preprocessing(const clipc_model *model) {
+  return model && model->config.vision.present ? &model->config.preprocessing : NULL;
+}
+
+/* ---- inputs */
+
+clipc_image clipc_image_path(const char *path) {
+  return (clipc_image){.kind = CLIPC_IMAGE_PATH, .data = path};
+}
+
+clipc_image clipc_image_bytes(const void *bytes, size_t n_bytes) {
+  return (clipc_image){.kind = CLIPC_IMAGE_BYTES, .data = bytes, .n_bytes = n_bytes};
+}
+
+clipc_image clipc_image_rgb(const uint8_t *rgb, int height, int width, size_t stride_bytes) {
+  return (clipc_image){
+      .kind = CLIPC_IMAGE_RGB, .data = rgb, .height = height, .width = width, .stride_bytes = stride_bytes};
+}
+
+clipc_image clipc_image_pixels(const float *pixels) {
+  return (clipc_image){.kind = CLIPC_IMAGE_PIXELS, .data = pixels};
+}
+
+clipc_text clipc_text_utf8(const char *utf8, size_t n_bytes) {
+  return (clipc_text){.utf8 = utf8, .n_bytes = n_bytes};
+}
+
+clipc_text clipc_text_string(const char *string) {
+  return clipc_text_utf8(string, string ? strlen(string) : 0);
+}
+
+clipc_text clipc_text_ids(const int32_t *ids, size_t n_ids) {
+  return (clipc_text){.ids = ids, .n_ids = n_ids};
+}
+
+/* ---- stages */
+
+/* Gives the picture of a PATH, BYTES or RGB image; options are effective. */
+static clipc_status picture_of(struct clipc__picture *picture, const clipc_image *image, const clipc_options *options,
+                               clipc_error *error) {
+  if (image->data == NULL) return clipc__fail(error, CLIPC_E_INVALID, "the image's data is NULL");
+  if (image->kind == CLIPC_IMAGE_BYTES)
+    return clipc__picture_decode(picture, image->data, image->n_bytes, "image bytes", &options->limits,
+                                 &options->allocator, error);
+  if (image->kind == CLIPC_IMAGE_PATH) {
+    struct clipc__file file;
+    clipc_status status =
+        clipc__file_open(&file, image->data, false, options->limits.max_image_bytes, &options->allocator, error);
+    if (status != CLIPC_OK) return status;
+    status = clipc__picture_decode(picture, file.data, file.n_bytes, image->data, &options->limits, &options->allocator,
+                                   error);
+    clipc__file_close(&file);
+    return status;
+  }
+  if (image->kind != CLIPC_IMAGE_RGB)
+    return clipc__fail(error, CLIPC_E_INVALID, "the image's kind %d is not a picture", (int)image->kind);
+  if (image->height < 1 || image->width < 1)
+    return clipc__fail(error, CLIPC_E_INVALID, "an image of %d x %d pixels", image->width, image->height);
+  if ((uint64_t)image->width * (uint64_t)image->height > options->limits.max_image_pixels)
+    return clipc__fail(error, CLIPC_E_LIMIT, "%d x %d pixels are more than the limit of %llu", image->width,
+                       image->height, (unsigned long long)options->limits.max_image_pixels);
+  if (image->stride_bytes < 3 * (size_t)image->width)
+    return clipc__fail(error, CLIPC_E_INVALID, "a stride of %zu bytes is too small for %d RGB pixels",
+                       image->stride_bytes, image->width);
+  *picture = (struct clipc__picture){.allocator = options->allocator,
+                                     .mode = CLIPC__MODE_RGB,
+                                     .width = image->width,
+                                     .height = image->height,
+                                     .stride_bytes = image->stride_bytes,
+                                     .data = (uint8_t *)(uintptr_t)image->data,
+                                     .borrowed = true,
+                                     .orientation = 1};
+  return CLIPC_OK;
+}
+
+clipc_status clipc_decode(clipc_picture *out, const clipc_image *image, const clipc_options *options,
+                          clipc_error *error) {
+  if (out == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_decode: out is NULL");
+  *out = (clipc_picture){0};
+  if (image == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_decode: image is NULL");
+  if (image->kind != CLIPC_IMAGE_PATH && image->kind != CLIPC_IMAGE_BYTES)
+    return clipc__fail(error, CLIPC_E_INVALID, "clipc_decode: only a path or bytes can be decoded");
+  clipc_options effective;
+  clipc_status status = effective_options(&effective, options, error);
+  if (status != CLIPC_OK) return status;
+  struct clipc__picture picture;
+  status = picture_of(&picture, image, &effective, error);
+  if (status != CLIPC_OK) return status;
+  if (effective.apply_exif) status = clipc__picture_transpose(&picture, error);
+  if (status == CLIPC_OK) status = clipc__picture_to_rgb(&picture, CLIPC_ALPHA_DROP, error);
+  if (status == CLIPC_OK)
+    *out = (clipc_picture){picture.data, picture.height, picture.width, effective.allocator};
+  else
+    clipc__picture_free(&picture);
+  return status;
+}
+
+void clipc_picture_free(clipc_picture *picture) {
+  if (picture == NULL) return;
+  clipc__free(&picture->allocator, picture->rgb);
+  *picture = (clipc_picture){0};
+}
+
+clipc_status clipc_preprocess(const clipc_model *model, const clipc_image *image, float *pixels, clipc_error *error) {
+  if (model == NULL || image == NULL || pixels == NULL)
+    return clipc__fail(error, CLIPC_E_INVALID, "clipc_preprocess: %s is NULL",
+                       !model   ? "model"
+                       : !image ? "image"
+                                : "pixels");
+  if (!model->config.vision.present)
+    return clipc__fail(error, CLIPC_E_MODEL, "the model was opened without an image tower");
+  struct clipc__picture picture;
+  clipc_status status = picture_of(&picture, image, &model->options, error);
+  if (status != CLIPC_OK) return status;
+  return clipc__preprocess(pixels, clipc_image_height(model), clipc_image_width(model), &picture,
+                           &model->config.preprocessing, error);
+}
+
+clipc_status clipc_tokenize(const clipc_model *model, const char *utf8, size_t n_bytes, int32_t *ids, size_t *n_ids,
+                            clipc_error *error) {
+  if (model == NULL || ids == NULL || n_ids == NULL || (utf8 == NULL && n_bytes > 0))
+    return clipc__fail(error, CLIPC_E_INVALID, "clipc_tokenize: %s is NULL",
+                       !model   ? "model"
+                       : !ids   ? "ids"
+                       : !n_ids ? "n_ids"
+                                : "utf8");
+  if (!model->config.text.present)
+    return clipc__fail(error, CLIPC_E_MODEL, "the model was opened without a text tower");
+  if (model->tokenizer == NULL) return clipc__fail(error, CLIPC_E_MODEL, "%s", model->tokenizer_error.message);
+  return clipc__tokenize(model->tokenizer, ids, n_ids, utf8, n_bytes, error);
+}

@@ -1,0 +1,116 @@
+/* The model room: weights and configuration become two towers; a workspace carries one computation through
+ * them block by block. load.c -> vision.c, text.c on block.c */
+#ifndef CLIPC_MODEL_H
+#define CLIPC_MODEL_H
+
+#include "base/base.h"
+#include "kernels/kernels.h"
+#include "text/text.h"
+#include "weights/weights.h"
+
+struct clipc__norm {
+  const float *weight, *bias; /* [width] */
+};
+
+struct clipc__block_weights {
+  struct clipc__norm ln_1;
+  struct clipc__linear qkv[3]; /* [width, width] each */
+  struct clipc__linear out;    /* [width, width] */
+  struct clipc__norm ln_2;
+  struct clipc__linear fc1; /* [mlp_width, width] */
+  struct clipc__linear fc2; /* [width, mlp_width] */
+};
+
+struct clipc__transformer {
+  struct clipc__transformer_config config;
+  struct clipc__block_weights *blocks; /* [n_layers] */
+};
+
+struct clipc__vision {
+  struct clipc__vision_config config;
+  size_t grid_height, grid_width, n_tokens; /* n_tokens = 1 + grid_height * grid_width */
+  struct clipc__linear patch_embedding;     /* [width, 3 * patch * patch], no bias */
+  const float *class_embedding;             /* [width] */
+  const float *position_embedding;          /* [n_tokens, width] */
+  struct clipc__norm ln_pre;                /* unless config.ln_pre is false */
+  struct clipc__transformer transformer;
+  struct clipc__norm ln_post;
+  struct clipc__linear projection; /* [embedding, width]; weight NULL = none */
+};
+
+struct clipc__text {
+  struct clipc__text_config config;
+  const float *token_embedding;    /* [vocab_size, width] */
+  const float *position_embedding; /* [context_length, width] */
+  struct clipc__transformer transformer;
+  struct clipc__norm ln_final;
+  struct clipc__linear projection; /* [embedding, width]; weight NULL = none */
+};
+
+struct clipc_model {
+  clipc_allocator allocator;
+  int n_references; /* atomic */
+  int n_threads;
+  clipc_options options; /* with effective limits and threads */
+  struct clipc__kernels kernels;
+  struct clipc__config config;
+  struct clipc__tensors tensors; /* what the pointers above point into */
+  struct clipc__arena arena;     /* or here, where they had to be widened or transposed */
+  struct clipc__vision vision;   /* config.present says whether it is open */
+  struct clipc__text text;
+  struct clipc__tokenizer *tokenizer; /* NULL: tokenizer_error says why */
+  clipc_error tokenizer_error;
+  size_t embedding_dimension;
+  float logit_scale, logit_bias;
+};
+
+/* Fills a zeroed model (allocator, options and kernels set) from a folder. On failure clipc__model_unload
+ * frees what is there. */
+CLIPC_PRIVATE clipc_status clipc__model_load(struct clipc_model *model, const char *folder, clipc_error *error);
+CLIPC_PRIVATE void clipc__model_unload(struct clipc_model *model);
+
+/* ---- one computation: up to max_batch sequences of one tower, packed without padding */
+
+struct clipc__workspace {
+  size_t max_batch;
+  float *pixels;     /* [max_batch, 3, image_height, image_width]; what vision_begin starts from */
+  int32_t *ids;      /* [max_batch, context_length]; what text_begin starts from */
+  float *hidden;     /* [rows, width] the residual stream; once pooled [n, width] */
+  float *normed;     /* [rows, width] output of a layer norm, then of attention */
+  float *wide;       /* [rows, 3 * width] q, k, v; or [rows, mlp_width]; or the patches */
+  float *pooled;     /* [2, max_batch, width] rows gathered for the last block */
+  float *scratch;    /* attention scores, per thread */
+  size_t *start;     /* [max_batch + 1] first row of each sequence */
+  size_t *pooled_at; /* [max_batch] position of the token that speaks for the sequence */
+  struct clipc__compute compute;
+  struct clipc__sequences sequences;
+  int next_block;
+};
+
+CLIPC_PRIVATE clipc_status clipc__workspace_make(struct clipc__workspace *workspace, const struct clipc_model *model,
+                                                 size_t max_batch, clipc_error *error);
+CLIPC_PRIVATE void clipc__workspace_free(struct clipc__workspace *workspace, const struct clipc_model *model);
+
+/* Embeds patches or tokens: workspace->pixels or ->ids to hidden, next_block = 0. n_ids [n] counts of ids,
+ * which lie in rows of context_length. */
+CLIPC_PRIVATE void clipc__vision_begin(struct clipc__workspace *workspace, const struct clipc__vision *vision,
+                                       size_t n);
+CLIPC_PRIVATE void clipc__text_begin(struct clipc__workspace *workspace, const struct clipc__text *text, size_t n,
+                                     const size_t *n_ids);
+
+/* Computes block next_block of the transformer and counts on. pool: this tower's result hangs on one token of
+ * each sequence, so the last block is computed for that token alone. */
+CLIPC_PRIVATE void clipc__block_step(struct clipc__workspace *workspace, const struct clipc__transformer *transformer,
+                                     bool pool);
+
+/* Pools, normalises and projects: hidden to embeddings [n, embedding_dimension]. */
+CLIPC_PRIVATE void clipc__vision_finish(struct clipc__workspace *workspace, const struct clipc__vision *vision,
+                                        float *embeddings);
+CLIPC_PRIVATE void clipc__text_finish(struct clipc__workspace *workspace, const struct clipc__text *text,
+                                      float *embeddings);
+CLIPC_PRIVATE bool clipc__vision_pools_one_token(const struct clipc__vision *vision);
+
+/* The model of a session (embed.c); borrowed. */
+CLIPC_PRIVATE const struct clipc_model *clipc__session_model(const clipc_session *session);
+
+#endif

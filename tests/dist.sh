@@ -1,0 +1,15 @@
+#!/bin/sh
+# The one-file delivery does the same as the library: the example built on either prints the same.
+build=$1
+cc=${CC:-cc}
+libs="-lcjson -lutf8proc -lm -lpthread"
+nm "$build/dist/clipc.o" | grep -q ' U cblas_sgemm' && libs="-lopenblas $libs"
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+set -e
+$cc -O1 -Idist -o "$folder/one" examples/classify.c "$build/dist/clipc.o" $libs
+$cc -O1 -Iinclude -o "$folder/many" examples/classify.c "$build/libclipc.a" $libs
+"$folder/one" models/tiny models/tiny/pictures/*.png >"$folder/one.txt"
+"$folder/many" models/tiny models/tiny/pictures/*.png >"$folder/many.txt"
+test -s "$folder/one.txt"
+cmp "$folder/one.txt" "$folder/many.txt"
