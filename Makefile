@@ -83,6 +83,13 @@ test: test-deps
 
 programs: $(PROGRAMS)
 
+bench: $(BUILD)/bench/embed
+
+$(BUILD)/bench/%: bench/%.c $(BUILD)/libclipc.a
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) -Iinclude $(CFLAGS) -std=gnu11 -Wall -Wextra $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
 # ---- vendoring: one file
 
 DIST_OBJ := $(BUILD)/dist/clipc.o
@@ -118,6 +125,6 @@ install: all
 clean:
 	rm -rf build build-* dist
 
-.PHONY: all deps test-deps demo test programs dist install clean
+.PHONY: all deps test-deps demo test programs bench dist install clean
 .SECONDARY:
 -include $(OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(TESTS:%.c=$(BUILD)/%.d)
