@@ -10,10 +10,7 @@ const char *clipc_version(void) {
   return CLIPC_VERSION;
 }
 
-const char *clipc_build_info(void) {
-  return strcmp(clipc__kernels_back_end(), "OpenBLAS") == 0 ? "clipc " CLIPC_VERSION ", f32, products by OpenBLAS"
-                                                            : "clipc " CLIPC_VERSION ", f32, products in plain C";
-}
+const char *clipc_build_info(void) { return clipc__kernels_build(); }
 
 void clipc_shutdown(void) {
   clipc__threads_stop();

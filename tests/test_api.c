@@ -256,7 +256,7 @@ static void steps_are_counted_and_ordered(void **state) {
     n_steps++;
   }
   assert_int_equal(n_steps, 2 * (1 + 4 + 1)); /* two pieces (max_batch 3): gather, four blocks, finish */
-  assert_memory_equal(vectors, vectors + f->dimension, f->dimension * sizeof *vectors);
+  for (size_t d = 0; d < f->dimension; d++) assert_true(fabsf(vectors[d] - vectors[3 * f->dimension + d]) < 1e-6f);
   expect(clipc_step(f->session, &done, &error), CLIPC_E_INVALID, &error, "begun");
   assert_int_equal(clipc_begin_texts(f->session, texts, 4, vectors, NULL, &error), CLIPC_OK);
   assert_int_equal(clipc_step(f->session, &done, &error), CLIPC_OK); /* dropped by the next begin */

@@ -4,6 +4,7 @@
 #include "testing.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -263,14 +264,59 @@ static void attention_of_packed_sequences(void **state) {
   }
 }
 
+/* OpenBLAS builds differ in whether they may be called by several threads at once: the sums of small integers are
+ * exact, so any mixing of two products shows. */
+struct product_race {
+  const struct clipc__kernels *kernels;
+  int n_wrong;
+};
+
+#define RACE_SIZE 96
+static void *race_products(void *context) {
+  struct product_race *race = context;
+  static _Thread_local float x[RACE_SIZE * RACE_SIZE], w[RACE_SIZE * RACE_SIZE], y[RACE_SIZE * RACE_SIZE],
+      expected[RACE_SIZE * RACE_SIZE];
+  size_t own = (size_t)&x[0] >> 4;
+  for (size_t i = 0; i < RACE_SIZE * RACE_SIZE; i++) {
+    x[i] = (float)((i * 7 + own) % 23) - 11.0f;
+    w[i] = (float)((i * 5 + own) % 19) - 9.0f;
+  }
+  for (size_t i = 0; i < RACE_SIZE; i++)
+    for (size_t j = 0; j < RACE_SIZE; j++) {
+      expected[i * RACE_SIZE + j] = 0.0f;
+      for (size_t p = 0; p < RACE_SIZE; p++) expected[i * RACE_SIZE + j] += x[i * RACE_SIZE + p] * w[j * RACE_SIZE + p];
+    }
+  for (int i = 0; i < 4000; i++) {
+    race->kernels->gemm_nt_f32(y, RACE_SIZE, x, RACE_SIZE, w, RACE_SIZE, RACE_SIZE, RACE_SIZE, RACE_SIZE, false);
+    if (memcmp(y, expected, sizeof y) != 0) __atomic_fetch_add(&race->n_wrong, 1, __ATOMIC_RELAXED);
+  }
+  return NULL;
+}
+
+static void products_of_many_threads_stay_apart(void **state) {
+  (void)state;
+  struct clipc__kernels kernels;
+  clipc__kernels_init(&kernels, CLIPC_TIER_BEST);
+  struct product_race race = {&kernels, 0};
+  pthread_t threads[6];
+  for (int i = 0; i < 6; i++) assert_int_equal(pthread_create(&threads[i], NULL, race_products, &race), 0);
+  for (int i = 0; i < 6; i++) pthread_join(threads[i], NULL);
+  assert_int_equal(race.n_wrong, 0);
+}
+
 int main(void) {
   const char *seed = getenv("CLIPC_SEED");
   random_state = seed ? strtoull(seed, NULL, 0) : 1;
-  printf("test_kernels: seed %llu (CLIPC_SEED), best tier %s\n", (unsigned long long)random_state,
-         clipc__kernels_back_end());
+  printf("test_kernels: seed %llu (CLIPC_SEED), %s\n", (unsigned long long)random_state,
+         clipc__kernels_build());
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(products),    cmocka_unit_test(layer_norms),   cmocka_unit_test(softmax_masks_and_scales),
-      cmocka_unit_test(activations), cmocka_unit_test(linear_layers), cmocka_unit_test(attention_of_packed_sequences),
+      cmocka_unit_test(products),
+      cmocka_unit_test(layer_norms),
+      cmocka_unit_test(softmax_masks_and_scales),
+      cmocka_unit_test(activations),
+      cmocka_unit_test(linear_layers),
+      cmocka_unit_test(attention_of_packed_sequences),
+      cmocka_unit_test(products_of_many_threads_stay_apart),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

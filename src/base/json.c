@@ -155,8 +155,10 @@ static bool json_digits(struct clipc__json *json) {
 static bool json_skip_number(struct clipc__json *json) {
   if (json->data[json->at] == '-') json->at++;
   bool zero = json->at < json->n_bytes && json->data[json->at] == '0';
-  if (zero) json->at++;
-  else if (!json_digits(json)) return false;
+  if (zero)
+    json->at++;
+  else if (!json_digits(json))
+    return false;
   if (json->at < json->n_bytes && json->data[json->at] == '.') {
     json->at++;
     if (!json_digits(json)) return false;
@@ -210,5 +212,5 @@ bool clipc__json_end(struct clipc__json *json) {
 
 bool clipc__json_text_is(const struct clipc__json *json, const char *string) {
   size_t n = strlen(string);
-  return json->text.n_bytes == n && memcmp(json->text.data, string, n) == 0;
+  return json->text.n_bytes == n && (n == 0 || memcmp(json->text.data, string, n) == 0);
 }

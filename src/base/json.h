@@ -27,7 +27,8 @@ CLIPC_PRIVATE bool clipc__json_open(struct clipc__json *json, uint8_t bracket);
 CLIPC_PRIVATE bool clipc__json_more(struct clipc__json *json, uint8_t close, size_t *n);
 CLIPC_PRIVATE bool clipc__json_key(struct clipc__json *json);    /* a string and its colon */
 CLIPC_PRIVATE bool clipc__json_string(struct clipc__json *json); /* lone surrogates and raw control characters fail */
-CLIPC_PRIVATE bool clipc__json_u64(struct clipc__json *json, uint64_t *value); /* digits only: no sign, point, exponent */
+CLIPC_PRIVATE bool clipc__json_u64(struct clipc__json *json,
+                                   uint64_t *value); /* digits only: no sign, point, exponent */
 CLIPC_PRIVATE bool clipc__json_null(struct clipc__json *json);
 /* Takes any value. depth: how many brackets are open around it. */
 CLIPC_PRIVATE bool clipc__json_skip(struct clipc__json *json, size_t depth);

@@ -66,10 +66,21 @@ CLIPC_PRIVATE clipc_status clipc__picture_to_rgb(struct clipc__picture *picture,
 CLIPC_PRIVATE clipc_status clipc__resize(struct clipc__picture *out, const struct clipc__picture *in, int width,
                                          int height, clipc_filter filter, clipc_error *error);
 
-/* torchvision's antialiased resize of a uint8 tensor: MODE_RGB only; NEAREST, BILINEAR and BICUBIC (others:
- * _UNSUPPORTED). */
+/* torchvision's antialiased resize of a uint8 tensor: MODE_RGB only; NEAREST (as transformers asks for it:
+ * "nearest-exact"), BILINEAR, BICUBIC and LANCZOS (others: _UNSUPPORTED). */
 CLIPC_PRIVATE clipc_status clipc__resize_torchvision(struct clipc__picture *out, const struct clipc__picture *in,
                                                      int width, int height, clipc_filter filter, clipc_error *error);
+
+/* A part of a picture that has been resized to width x height: only this part is computed. */
+struct clipc__window {
+  int x, y, width, height;
+};
+
+/* The same two for the part alone, which must lie inside: *out has the size of the window. A picture whose
+ * sides are too unequal for the tables is _LIMIT. */
+CLIPC_PRIVATE clipc_status clipc__resize_window(struct clipc__picture *out, const struct clipc__picture *in, int width,
+                                                int height, const struct clipc__window *window, clipc_filter filter,
+                                                bool torchvision, clipc_error *error);
 
 /* The whole way: orientation, colour, resize, crop, rescale, normalise by the chosen reference.
  * picture is consumed (freed, also on failure). pixels [out] float [3, crop_height or resized height, ...width];

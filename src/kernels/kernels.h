@@ -37,7 +37,7 @@ struct clipc__kernels {
 CLIPC_PRIVATE void clipc__kernels_init(struct clipc__kernels *kernels, clipc_tier limit);
 CLIPC_PRIVATE void clipc__kernels_ref(struct clipc__kernels *kernels);
 CLIPC_PRIVATE void clipc__kernels_blas(struct clipc__kernels *kernels);
-CLIPC_PRIVATE const char *clipc__kernels_back_end(void); /* "OpenBLAS" or "plain C" */
+CLIPC_PRIVATE const char *clipc__kernels_build(void); /* for clipc_build_info */
 
 /* ---- layers on many threads */
 

@@ -1,6 +1,7 @@
 /* The text room: UTF-8 -> cleaned text -> pieces -> token ids.
- * html.c, ftfy*.c (OpenAI's cleaning), normalize.c (NFC, white space, lower case), tokenizer.c (specials, pieces,
- * framing), bpe.c, vocabulary.c (the files of a folder) */
+ * In the order of the way through: html.c, ftfy*.c (OpenAI's repairs), normalize.c (NFC, NFKC), clean.c (the cleaning
+ * of both references), added.c (tokens cut out of the text), pretokenize.c (pieces), bpe.c; tokenizer.c is the whole;
+ * vocabulary.c, tokenizer_json.c and specials.c read the files of a folder; unicode.c knows the characters. */
 #ifndef CLIPC_TEXT_H
 #define CLIPC_TEXT_H
 

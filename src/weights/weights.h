@@ -1,13 +1,13 @@
 /* The weights room: a folder -> its configuration and its tensors, validated.
- * safetensors.c (on base/json.h), config.c with config_hf.c, config_open_clip.c, config_preprocess.c, names.c */
+ * safetensors.c and index.c (on base/json.h); config.c with config_fields.c, config_hf.c, config_open_clip.c,
+ * config_preprocess.c (on cJSON) and config_infer.c; names.c; views.c */
 #ifndef CLIPC_WEIGHTS_H
 #define CLIPC_WEIGHTS_H
 
 #include "base/base.h"
+#include "kernels/kernels.h" /* enum clipc__activation */
 
 /* ---- configuration: what the folder says the network is */
-
-enum clipc__activation { CLIPC__QUICK_GELU, CLIPC__GELU_ERF, CLIPC__GELU_TANH };
 
 enum clipc__pooling {
   CLIPC__POOL_CLASS,  /* image: token 0 */
@@ -140,5 +140,68 @@ CLIPC_PRIVATE const char *clipc__part_name(char name[CLIPC__NAME_BYTES], enum cl
 CLIPC_PRIVATE clipc_status clipc__tensor_f32(const float **out, const struct clipc__tensors *tensors, const char *name,
                                              int rank, const uint64_t *shape, struct clipc__arena *arena,
                                              clipc_error *error);
+
+/* ---- inside the room */
+
+/* Validates one opened safetensors file. *out [*n_out] is of the arena, sorted by name; a tensor whose name holds a NUL
+ * or whose rank is above CLIPC__MAX_RANK is valid but cannot be had. path must live as long as the tensors. */
+CLIPC_PRIVATE clipc_status clipc__safetensors_read(struct clipc__tensor **out, size_t *n_out, struct clipc__arena *arena,
+                                                   const struct clipc__file *file, const char *path,
+                                                   uint64_t max_header_bytes, clipc_error *error);
+
+/* Whether folder/name is a regular file; sets *no_memory when it could not be looked up. */
+CLIPC_PRIVATE bool clipc__folder_has(const char *folder, const char *name, const clipc_allocator *allocator,
+                                     bool *no_memory);
+
+struct cJSON;
+
+/* A JSON object that is read field by field. The first trouble stays in status and *error; later reads then give
+ * the default. Of a key that comes twice the last counts, as in Python. */
+struct clipc__fields {
+  const struct cJSON *object; /* NULL reads as an empty one */
+  const char *file;           /* for sentences */
+  const char *path;           /* where the object lies: "" or "text_config." */
+  bool null_is_absent;        /* else null is refused where a value is needed */
+  clipc_status *status;
+  clipc_error *error;
+};
+CLIPC_PRIVATE clipc_status clipc__fields_load(struct cJSON **out, const char *path, const clipc_options *options,
+                                              clipc_error *error);
+CLIPC_PRIVATE const struct cJSON *clipc__field(const struct clipc__fields *fields, const char *name);
+CLIPC_PRIVATE bool clipc__field_set(const struct clipc__fields *fields, const char *name); /* there and not null */
+CLIPC_PRIVATE int clipc__field_int(struct clipc__fields *fields, const char *name, int absent, int min, int max);
+CLIPC_PRIVATE double clipc__field_number(struct clipc__fields *fields, const char *name, double absent, double min,
+                                         double max);
+CLIPC_PRIVATE bool clipc__field_flag(struct clipc__fields *fields, const char *name, bool absent); /* null: false */
+CLIPC_PRIVATE const char *clipc__field_string(struct clipc__fields *fields, const char *name, const char *absent);
+CLIPC_PRIVATE struct clipc__fields clipc__field_object(struct clipc__fields *fields, const char *name, const char *path);
+/* A number for all three, or an array of three. */
+CLIPC_PRIVATE void clipc__field_rgb(struct clipc__fields *fields, const char *name, float rgb[3], double min, double max);
+/* One size for both, or [height, width]. */
+CLIPC_PRIVATE void clipc__field_pair(struct clipc__fields *fields, const char *name, int absent, int max, int *height,
+                                     int *width);
+/* Refuses the field with its value in the sentence; what follows a colon: "file: path.name is value: why". */
+CLIPC_PRIVATE void clipc__field_refuse(struct clipc__fields *fields, clipc_status status, const char *name,
+                                       const char *why);
+/* Whether the field is a list that holds the string. */
+CLIPC_PRIVATE bool clipc__field_lists(const struct clipc__fields *fields, const char *name, const char *string);
+/* True when the field is absent, null, false, 0, "" or an empty list or object. */
+CLIPC_PRIVATE bool clipc__field_is_off(const struct clipc__fields *fields, const char *name);
+CLIPC_PRIVATE bool clipc__item_is_off(const struct cJSON *item);
+
+enum { CLIPC__MAX_WIDTH = 16384, CLIPC__MAX_LAYERS = 256, CLIPC__MAX_HEADS = 256, CLIPC__MAX_MLP = 65536,
+       CLIPC__MAX_VOCAB = 4194304, CLIPC__MAX_CONTEXT = 4096, CLIPC__MAX_IMAGE = 4096, CLIPC__MAX_PATCH = 512 };
+
+CLIPC_PRIVATE void clipc__config_hf(struct clipc__config *config, struct clipc__fields *top, int towers);
+CLIPC_PRIVATE void clipc__config_open_clip(struct clipc__config *config, struct clipc__fields *model, int towers);
+/* By the tensors' shapes, of a folder with neither config; only for checkpoints that bear OpenAI's marks. */
+CLIPC_PRIVATE clipc_status clipc__config_infer(struct clipc__config *config, const struct clipc__tensors *tensors,
+                                               const char *folder, int towers, clipc_error *error);
+/* open_clip's text_cfg.tokenizer_kwargs.clean. */
+CLIPC_PRIVATE int clipc__config_cleaning(struct clipc__fields *text);
+/* Fills the resize, crop and normalisation of config->preprocessing by the image processor's or preprocess_cfg's
+ * fields, and checks that they end in the image tower's size. */
+CLIPC_PRIVATE void clipc__preprocess_hf(struct clipc__config *config, struct clipc__fields *processor);
+CLIPC_PRIVATE void clipc__preprocess_open_clip(struct clipc__config *config, struct clipc__fields *cfg);
 
 #endif

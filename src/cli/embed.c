@@ -1,0 +1,180 @@
+/* clipc embed: pictures and texts to vectors, one result per input in command-line order.
+ * In: --image and --text, lists on stdin. Out: jsonl (as they come), json, npy or raw. An item that fails has an
+ * error in place of its vector, or a row of NaN; its neighbours are not touched. */
+#include "cli/batch.h"
+#include "cli/options.h"
+#include "cli/progress.h"
+#include "cli/writers.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { IMAGE = CLI_OWN, TEXT, TEXTS, NO_NORMALIZE, FORMAT, OUT, BATCH };
+
+enum { JSONL, JSON, NPY, RAW };
+static const char *const formats[] = {"jsonl", "json", "npy", "raw", NULL};
+
+static const struct cli_option own_options[] = {
+    {IMAGE, 'i', "image", "FILE|DIR", "a picture, a folder's pictures, or - for paths on stdin; may be repeated"},
+    {TEXT, 0, "text", "TEXT", "a text; may be repeated"},
+    {TEXTS, 0, "texts", "FILE", "every line of a file, or of stdin for -, is a text"},
+    {NO_NORMALIZE, 0, "no-normalize", NULL, "vectors as they leave the projection, not of length 1"},
+    {FORMAT, 'f', "format", "NAME", "jsonl, json, npy or raw [jsonl]"},
+    {OUT, 'o', "out", "FILE", "write to a file, which appears when it is whole [stdout]"},
+    {BATCH, 0, "batch", "N", "inputs computed at once [8]"},
+    {0},
+};
+
+struct job {
+  struct cli_inputs inputs;
+  struct cli_model_options model;
+  const char *out;
+  int format;
+  bool raw;
+  uint64_t most;
+};
+
+static void write_object(struct cli_output *output, const struct cli_input *item, const clipc_error *error,
+                         const float *row, size_t dimension) {
+  cli_print(output, "{\"kind\":\"%s\",\"input\":", item->is_text ? "text" : "image");
+  cli_json_string(output, item->text, item->n_bytes);
+  if (error->status == CLIPC_OK) {
+    cli_print(output, ",\"embedding\":");
+    cli_json_floats(output, row, dimension);
+  } else {
+    cli_print(output, ",\"error\":");
+    cli_json_error(output, error);
+  }
+  cli_write(output, "}", 1);
+}
+
+static void write_result(struct cli_output *output, int format, size_t index, const struct cli_input *item,
+                         const clipc_error *error, float *row, size_t dimension) {
+  if (format == NPY || format == RAW) {
+    for (size_t i = 0; error->status != CLIPC_OK && i < dimension; i++) row[i] = NAN;
+    cli_floats(output, row, dimension);
+  } else {
+    if (format == JSON) cli_print(output, index == 0 ? "[\n" : ",\n");
+    write_object(output, item, error, row, dimension);
+    if (format == JSONL) cli_write(output, "\n", 1);
+  }
+}
+
+/* Computes and writes piece after piece; returns the exit code so far. Stops when nothing can be written. */
+static int embed_all(const struct job *job, struct cli_batch *batch, struct cli_output *output) {
+  const struct cli_inputs *inputs = &job->inputs;
+  struct cli_progress progress;
+  size_t n_failed = 0;
+  int code = CLI_OK;
+  if (job->format == NPY) cli_npy_header(output, (const size_t[]){inputs->n, batch->dimension}, 2);
+  cli_progress_start(&progress, "embedding", inputs->n);
+  for (size_t first = 0, n = 0; first < inputs->n; first += n) {
+    n = cli_batch_run(batch, inputs, first);
+    if (output->terminal) cli_progress_clear(&progress);
+    for (size_t i = 0; i < n; i++) {
+      const clipc_error *error = &batch->errors[i];
+      write_result(output, job->format, first + i, &inputs->items[first + i], error,
+                   batch->embeddings + i * batch->dimension, batch->dimension);
+      if (error->status == CLIPC_OK) continue;
+      n_failed++;
+      code = cli_code_after(code, error);
+      cli_progress_clear(&progress);
+      cli_complain_of(&inputs->items[first + i], error);
+    }
+    if (job->format == JSON && first + n == inputs->n) cli_print(output, "\n]\n");
+    if (!cli_flush(output)) break;
+    cli_progress_step(&progress, first + n, n_failed);
+  }
+  cli_progress_clear(&progress);
+  return code;
+}
+
+static int embed(const struct cli_command *command, struct job *job) {
+  const struct cli_inputs *inputs = &job->inputs;
+  int towers = 0;
+  for (size_t i = 0; i < inputs->n; i++) towers |= inputs->items[i].is_text ? CLIPC_TOWER_TEXT : CLIPC_TOWER_IMAGE;
+  if (job->most > inputs->n) job->most = inputs->n;
+
+  clipc_model *model = NULL;
+  struct cli_batch batch = {0};
+  struct cli_output output = {0};
+  int code = CLI_FAILED;
+  if (!cli_model_open(&model, command, &job->model, towers)) goto done;
+  if (!cli_batch_open(&batch, model, (size_t)job->most, job->raw)) goto done;
+  if (!cli_output_open(&output, job->out)) goto done;
+  code = embed_all(job, &batch, &output);
+  if (!cli_output_close(&output, true)) code = CLI_FAILED;
+done:
+  cli_batch_close(&batch);
+  clipc_model_close(model);
+  return code;
+}
+
+/* Takes one of the command's own options; false when it is wrong. */
+static bool own_option(const struct cli_command *command, struct job *job, int id, const char *value) {
+  switch (id) {
+  case IMAGE: return cli_add_image(&job->inputs, value);
+  case TEXT: {
+    size_t n = 0;
+    while (value[n] != '\0') n++;
+    cli_add_text(&job->inputs, value, n);
+    return true;
+  }
+  case TEXTS: return cli_add_lines(&job->inputs, value, false);
+  case NO_NORMALIZE: job->raw = true; return true;
+  case FORMAT: return (job->format = cli_choice(command, "format", value, formats)) >= 0;
+  case OUT: job->out = value; return true;
+  case BATCH: return cli_number(command, "batch", value, 1, 4096, &job->most);
+  default: return cli_model_option(command, &job->model, id, value);
+  }
+}
+
+static int parse(const struct cli_command *command, struct job *job, int argc, char **argv) {
+  struct cli_parser parser = {.command = command, .argc = argc, .argv = argv, .next = 1};
+  const char *value;
+  int id;
+  while ((id = cli_next(&parser, &value)) != CLI_END) {
+    if (id == CLI_BAD) return CLI_FAILED;
+    if (id == CLI_HELP) return cli_help(command);
+    if (id == CLI_PLAIN && (value[0] != '-' || value[1] != '\0')) {
+      return cli_usage_error(command, "\"%s\" needs to be told what it is: --image or --text before it", value);
+    }
+    if (!own_option(command, job, id == CLI_PLAIN ? IMAGE : id, value)) return CLI_FAILED;
+  }
+  if (job->inputs.n == 0 && job->inputs.used_stdin) {
+    cli_complain("standard input names nothing to embed");
+    return CLI_FAILED;
+  }
+  if (job->inputs.n == 0) return cli_usage_error(command, "nothing to embed: give --image or --text");
+  if ((job->format == NPY || job->format == RAW) && (job->out == NULL || (job->out[0] == '-' && job->out[1] == '\0')) &&
+      isatty(STDOUT_FILENO)) {
+    return cli_usage_error(command, "%s is not for a terminal: give -o FILE", formats[job->format]);
+  }
+  return embed(command, job);
+}
+
+static int run(const struct cli_command *command, int argc, char **argv) {
+  struct job job = {.most = 8};
+  int code = parse(command, &job, argc, argv);
+  cli_inputs_free(&job.inputs);
+  return code;
+}
+
+const struct cli_command cli_embed = {
+    .name = "embed",
+    .summary = "pictures and texts to vectors",
+    .usage = "-m DIR [--image FILE|DIR]... [--text TEXT]... [-f FORMAT] [-o OUT]",
+    .details = "One result per input, in command-line order. A line of jsonl, an element of json:\n"
+               "  {\"kind\":\"image\",\"input\":\"cat.jpg\",\"embedding\":[...]}\n"
+               "  {\"kind\":\"text\",\"input\":\"a cat\",\"error\":{\"status\":\"CLIPC_E_...\",\"message\":\"...\"}}\n"
+               "npy is float32 [inputs, dimension], raw the same without a header, little-endian; an input that\n"
+               "failed is a row of NaN there. A folder's pictures are those ending in .jpg .jpeg .png .bmp .gif\n"
+               ".pnm .pgm .ppm .pbm, by name. Lists on stdin may come from find -print0.\n",
+    .examples = "clipc embed -m models/tiny --image cat.png --text \"a photo of a cat\"\n"
+                "clipc embed -m models/tiny --image photos/ -f npy -o photos.npy\n"
+                "find . -name '*.jpg' | clipc embed -m models/tiny --image - > photos.jsonl\n",
+    .options = own_options,
+    .groups = CLI_TAKES_MODEL | CLI_TAKES_PICTURES,
+    .run = run,
+};

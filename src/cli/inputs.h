@@ -1,0 +1,34 @@
+/* The list of things to compute: pictures and texts in command-line order. */
+#ifndef CLIPC_CLI_INPUTS_H
+#define CLIPC_CLI_INPUTS_H
+
+#include "cli/cli.h"
+
+struct cli_input {
+  bool is_text;
+  char *text; /* the text, or the picture's path; NUL-terminated */
+  size_t n_bytes;
+  const char *trouble; /* why there is nothing to compute; NULL when there is */
+};
+
+/* Zero it to start with. */
+struct cli_inputs {
+  struct cli_input *items;
+  size_t n, capacity;
+  bool used_stdin;
+};
+
+/* Adds a picture, a folder's pictures, or for "-" the paths on stdin; complains and returns false when a
+ * folder holds none or a list cannot be read. */
+bool cli_add_image(struct cli_inputs *inputs, const char *path);
+
+/* Adds one text. */
+void cli_add_text(struct cli_inputs *inputs, const char *text, size_t n_bytes);
+
+/* Adds the lines of a file, or of stdin for "-", as texts. labels: empty lines are left out, a byte
+ * order mark is dropped, and NUL bytes may stand in for the ends of lines. */
+bool cli_add_lines(struct cli_inputs *inputs, const char *path, bool labels);
+
+void cli_inputs_free(struct cli_inputs *inputs);
+
+#endif

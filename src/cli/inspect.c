@@ -1,0 +1,182 @@
+/* clipc inspect: what a model is and how its pictures are prepared, as the public header tells it.
+ * In: a model folder. Out: aligned lines for people, or one JSON object. */
+#include "cli/options.h"
+#include "cli/writers.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FORMAT = CLI_OWN };
+
+enum { LINES, JSON };
+static const char *const formats[] = {"lines", "json", NULL};
+
+static const struct cli_option own_options[] = {
+    {FORMAT, 'f', "format", "NAME", "lines or json [lines]"},
+    {0},
+};
+
+static const char *const resize_names[] = {"none", "shortest", "exact", "longest"};
+static const char *const filter_names[] = {"nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"};
+
+static const char *towers_of(const clipc_model *model) {
+  static const char *const names[] = {"none", "image", "text", "image and text"};
+  return names[clipc_towers(model) & 3];
+}
+
+/* A size as "224" or, where the sides differ, "336 x 224" (width x height). */
+static const char *size_text(char out[32], int height, int width) {
+  if (height == width) {
+    snprintf(out, 32, "%d", height);
+  } else {
+    snprintf(out, 32, "%d x %d", width, height);
+  }
+  return out;
+}
+
+static void print_floats(struct cli_output *output, const char *name, const float values[3]) {
+  cli_print(output, "%-17s", name);
+  for (int i = 0; i < 3; i++) {
+    cli_print(output, i > 0 ? " " : "");
+    cli_json_float(output, values[i]);
+  }
+  cli_print(output, "\n");
+}
+
+static void print_resize(struct cli_output *output, const clipc_preprocessing *p) {
+  char size[32];
+  size_text(size, p->resize_height, p->resize_width);
+  switch (p->resize) {
+  case CLIPC_RESIZE_NONE: cli_print(output, "  resize         none\n"); return;
+  case CLIPC_RESIZE_SHORTEST: cli_print(output, "  resize         shorter side to %s", size); break;
+  case CLIPC_RESIZE_EXACT: cli_print(output, "  resize         both sides to %s, aspect ignored", size); break;
+  case CLIPC_RESIZE_LONGEST: cli_print(output, "  resize         longer side to %s, then padded", size); break;
+  }
+  cli_print(output, ", %s\n", filter_names[p->filter]);
+  if (p->resize == CLIPC_RESIZE_LONGEST) {
+    cli_print(output, "  padding        %d %d %d\n", p->fill[0], p->fill[1], p->fill[2]);
+  }
+}
+
+static void print_preprocessing(struct cli_output *output, const clipc_preprocessing *p) {
+  char size[32];
+  cli_print(output, "pixels\n  reference      %s\n", cli_reference_name(p->reference));
+  if (p->reference != CLIPC_REFERENCE_OPENAI) {
+    cli_print(output, "  transparency   %s\n", p->alpha == CLIPC_ALPHA_WHITE ? "on white" : "dropped");
+  } else {
+    cli_print(output, "  transparency   dropped after a premultiplied resize\n");
+  }
+  cli_print(output, "  orientation    %s\n", p->apply_exif ? "turned by EXIF" : "as stored");
+  print_resize(output, p);
+  if (p->crop_height > 0) {
+    cli_print(output, "  centre crop    %s\n", size_text(size, p->crop_height, p->crop_width));
+  }
+  if (p->do_rescale) cli_print(output, "  rescale        1 / %.9g\n", 1 / p->rescale_factor);
+  if (p->do_normalize) {
+    print_floats(output, "  mean", p->mean);
+    print_floats(output, "  std", p->std);
+  }
+}
+
+static void print_lines(struct cli_output *output, const clipc_model *model, const char *folder) {
+  char size[32];
+  char *name = cli_clean(folder, strlen(folder));
+  cli_print(output, "model            %s\n", name);
+  free(name);
+  cli_print(output, "library          clipc %s\n", clipc_version());
+  cli_print(output, "build            %s\n", clipc_build_info());
+  cli_print(output, "towers           %s\n", towers_of(model));
+  cli_print(output, "dimension        %zu\n", clipc_embedding_dimension(model));
+  if (clipc_towers(model) & CLIPC_TOWER_IMAGE) {
+    cli_print(output, "image size       %s\n", size_text(size, clipc_image_height(model), clipc_image_width(model)));
+  }
+  if (clipc_towers(model) & CLIPC_TOWER_TEXT) cli_print(output, "context length   %zu\n", clipc_context_length(model));
+  cli_print(output, "logit scale      ");
+  cli_json_float(output, clipc_logit_scale(model));
+  cli_print(output, "\nlogit bias       ");
+  cli_json_float(output, clipc_logit_bias(model));
+  cli_print(output, "\n");
+  const clipc_preprocessing *preprocessing = clipc_model_preprocessing(model);
+  if (preprocessing != NULL) print_preprocessing(output, preprocessing);
+}
+
+static void json_preprocessing(struct cli_output *output, const clipc_preprocessing *p) {
+  cli_print(output, "{\"reference\":\"%s\",\"alpha\":\"%s\",\"apply_exif\":%s,\"resize\":\"%s\",",
+            cli_reference_name(p->reference), cli_alpha_name(p->alpha), p->apply_exif ? "true" : "false",
+            resize_names[p->resize]);
+  cli_print(output, "\"resize_height\":%d,\"resize_width\":%d,\"filter\":\"%s\",", p->resize_height, p->resize_width,
+            filter_names[p->filter]);
+  cli_print(output, "\"crop_height\":%d,\"crop_width\":%d,\"fill\":[%d,%d,%d],", p->crop_height, p->crop_width,
+            p->fill[0], p->fill[1], p->fill[2]);
+  cli_print(output, "\"do_rescale\":%s,\"rescale_factor\":%.17g,\"do_normalize\":%s,\"mean\":",
+            p->do_rescale ? "true" : "false", p->rescale_factor, p->do_normalize ? "true" : "false");
+  cli_json_floats(output, p->mean, 3);
+  cli_print(output, ",\"std\":");
+  cli_json_floats(output, p->std, 3);
+  cli_print(output, "}");
+}
+
+static void print_json(struct cli_output *output, const clipc_model *model, const char *folder) {
+  static const char *const towers[] = {"", "\"image\"", "\"text\"", "\"image\",\"text\""};
+  size_t n = 0;
+  const size_t *dimensions = clipc_supported_dimensions(model, &n);
+  cli_print(output, "{\"model\":");
+  cli_json_string(output, folder, strlen(folder));
+  cli_print(output, ",\"version\":\"%s\",\"build\":", clipc_version());
+  cli_json_string(output, clipc_build_info(), strlen(clipc_build_info()));
+  cli_print(output, ",\"towers\":[%s],\"embedding_dimension\":%zu,\"supported_dimensions\":[",
+            towers[clipc_towers(model) & 3], clipc_embedding_dimension(model));
+  for (size_t i = 0; i < n; i++) cli_print(output, "%s%zu", i > 0 ? "," : "", dimensions[i]);
+  cli_print(output, "],\"image_height\":%d,\"image_width\":%d,\"context_length\":%zu,\"logit_scale\":",
+            clipc_image_height(model), clipc_image_width(model), clipc_context_length(model));
+  cli_json_float(output, clipc_logit_scale(model));
+  cli_print(output, ",\"logit_bias\":");
+  cli_json_float(output, clipc_logit_bias(model));
+  cli_print(output, ",\"preprocessing\":");
+  if (clipc_model_preprocessing(model) != NULL) {
+    json_preprocessing(output, clipc_model_preprocessing(model));
+  } else {
+    cli_print(output, "null");
+  }
+  cli_print(output, "}\n");
+}
+
+static int run(const struct cli_command *command, int argc, char **argv) {
+  struct cli_parser parser = {.command = command, .argc = argc, .argv = argv, .next = 1};
+  struct cli_model_options options = {0};
+  int format = LINES, id;
+  const char *value;
+  while ((id = cli_next(&parser, &value)) != CLI_END) {
+    if (id == CLI_BAD) return CLI_FAILED;
+    if (id == CLI_HELP) return cli_help(command);
+    if (id == CLI_PLAIN && options.folder == NULL) {
+      options.folder = value; /* there is nothing else that it could be */
+    } else if (id == CLI_PLAIN) {
+      return cli_usage_error(command, "inspect takes one model: %s or %s", options.folder, value);
+    } else if (id == FORMAT) {
+      if ((format = cli_choice(command, "format", value, formats)) < 0) return CLI_FAILED;
+    } else if (!cli_model_option(command, &options, id, value)) {
+      return CLI_FAILED;
+    }
+  }
+  clipc_model *model;
+  struct cli_output output;
+  if (!cli_model_open(&model, command, &options, 0)) return CLI_FAILED;
+  cli_output_open(&output, NULL);
+  (format == JSON ? print_json : print_lines)(&output, model, options.folder);
+  int code = cli_output_close(&output, true) ? CLI_OK : CLI_FAILED;
+  clipc_model_close(model);
+  return code;
+}
+
+const struct cli_command cli_inspect = {
+    .name = "inspect",
+    .summary = "what a model is and how it prepares pictures",
+    .usage = "-m DIR [-f lines|json]",
+    .examples = "clipc inspect -m models/tiny\n"
+                "clipc inspect -m models/tiny --reference openai -f json\n",
+    .options = own_options,
+    .groups = CLI_TAKES_MODEL,
+    .run = run,
+};

@@ -1,0 +1,22 @@
+/* A progress bar on stderr, where that is a terminal. */
+#ifndef CLIPC_CLI_PROGRESS_H
+#define CLIPC_CLI_PROGRESS_H
+
+#include "cli/cli.h"
+
+struct cli_progress {
+  const char *what;
+  size_t n, done, n_failed;
+  double started, drawn; /* seconds */
+  bool shown;            /* stderr is a terminal */
+  bool blocks, colours;
+  bool visible; /* the line is on the terminal now */
+};
+
+void cli_progress_start(struct cli_progress *progress, const char *what, size_t n);
+void cli_progress_step(struct cli_progress *progress, size_t done, size_t n_failed);
+
+/* Takes the bar off the terminal: before anything else is printed, and at the end. */
+void cli_progress_clear(struct cli_progress *progress);
+
+#endif

@@ -1,0 +1,178 @@
+/* The tokeniser: a text becomes start token, content, end token.
+ * In: UTF-8, which may be malformed. Out: at most context_length ids.
+ * CLEAN_HF matches transformers' CLIPTokenizer: added tokens are cut out of the raw text, the rest is cleaned piece by
+ * piece. The others match open_clip's SimpleTokenizer: the whole text is cleaned, and only <start_of_text> and
+ * <end_of_text> are special. Once the context is full the rest of the text cannot change the result. */
+#include "text/tokenizer.h"
+
+#include <string.h>
+
+#define TOKENIZER_MAX_TEXT ((uint64_t)1 << 26) /* cleaned, it still fits 31 bits */
+
+struct clipc__tokenizer {
+  struct clipc__arena arena;
+  struct clipc__tokenizer_options options;
+  struct clipc__bpe bpe;
+  struct clipc__specials specials;
+};
+
+static clipc_status tokenizer_fill(struct clipc__tokenizer *t, struct clipc__vocabulary *v, const char *folder,
+                                   clipc_error *error) {
+  bool hf = t->options.cleaning == CLIPC__CLEAN_HF;
+  clipc_status status = clipc__vocabulary_open(v, &t->bpe, &t->arena, folder, &t->options, error);
+  if (status != CLIPC_OK) return status;
+  t->bpe.hf = hf;
+  t->specials.largest_id = v->largest_id;
+  t->specials.unknown = -1;
+  if (hf) {
+    status = clipc__specials_open(&t->specials, &t->arena, v, folder, &t->options, error);
+    if (status != CLIPC_OK) return status;
+  } else {
+    t->specials.start = clipc__vocabulary_find(v, "<|startoftext|>", 15);
+    t->specials.end = clipc__vocabulary_find(v, "<|endoftext|>", 13);
+    if (t->specials.start < 0 || t->specials.end < 0)
+      return clipc__fail(error, CLIPC_E_FORMAT, "%s: has no token \"%s\"", v->path,
+                         t->specials.start < 0 ? "<|startoftext|>" : "<|endoftext|>");
+  }
+  for (unsigned byte = 0; byte < 256; byte++) {
+    bool missing = t->bpe.initial[byte] < 0 || t->bpe.final[byte] < 0;
+    if (missing && t->specials.unknown < 0)
+      return clipc__fail(error, CLIPC_E_FORMAT, "%s: has no token for byte %u and no unknown token", v->path, byte);
+    if (t->bpe.initial[byte] < 0) t->bpe.initial[byte] = t->specials.unknown;
+    if (t->bpe.final[byte] < 0) t->bpe.final[byte] = t->specials.unknown;
+  }
+  return CLIPC_OK;
+}
+
+clipc_status clipc__tokenizer_open(struct clipc__tokenizer **out, const char *folder,
+                                   const struct clipc__tokenizer_options *options, const clipc_allocator *allocator,
+                                   clipc_error *error) {
+  *out = NULL;
+  if (options->context_length < 2)
+    return clipc__fail(error, CLIPC_E_INVALID, "%s: a context of %zu has no room for start and end token", folder,
+                       options->context_length);
+  struct clipc__tokenizer *t = clipc__alloc_zeroed(allocator, 1, sizeof *t);
+  if (t == NULL) return clipc__no_memory(error, "the tokeniser");
+  t->arena.allocator = *allocator;
+  t->options = *options;
+  struct clipc__vocabulary vocabulary = {.arena.allocator = *allocator};
+  clipc_status status = tokenizer_fill(t, &vocabulary, folder, error);
+  clipc__vocabulary_close(&vocabulary);
+  if (status == CLIPC_OK)
+    *out = t;
+  else
+    clipc__tokenizer_close(t);
+  return status;
+}
+
+void clipc__tokenizer_close(struct clipc__tokenizer *t) {
+  if (t == NULL) return;
+  clipc_allocator allocator = t->arena.allocator;
+  clipc__arena_free(&t->arena);
+  clipc__free(&allocator, t);
+}
+
+size_t clipc__tokenizer_vocab_size(const struct clipc__tokenizer *t) {
+  return t->specials.largest_id + 1;
+}
+
+/* ---- encoding */
+
+struct tokenizer_run {
+  const struct clipc__tokenizer *tokenizer;
+  struct clipc__bytes text, cleaned, ids; /* ids as int32 */
+  struct clipc__bpe_work work;
+  size_t max_ids; /* of the content */
+};
+
+static bool tokenizer_is_full(const struct tokenizer_run *run) {
+  return run->ids.n_bytes / sizeof(int32_t) >= run->max_ids;
+}
+
+static bool tokenizer_encode(struct tokenizer_run *run, const uint8_t *text, size_t n_bytes) {
+  const struct clipc__tokenizer *t = run->tokenizer;
+  struct clipc__pieces pieces = {.text = text, .n_bytes = n_bytes, .hf = t->bpe.hf};
+  while (!tokenizer_is_full(run) && clipc__pieces_next(&pieces)) {
+    int32_t id = pieces.kind == CLIPC__PIECE_START ? t->specials.start : t->specials.end;
+    bool done = pieces.kind == CLIPC__PIECE_WORD
+                    ? clipc__bpe_encode(&t->bpe, &run->work, &run->ids, pieces.piece, pieces.n_piece)
+                    : clipc__bytes_append(&run->ids, &id, sizeof id);
+    if (!done) return false;
+  }
+  return true;
+}
+
+/* A stretch between raw tokens: cleaned, and searched for the tokens that are matched in cleaned text. */
+static bool tokenizer_stretch(struct tokenizer_run *run, const uint8_t *text, size_t n_bytes) {
+  run->cleaned.n_bytes = 0;
+  if (!clipc__clean_hf(&run->cleaned, text, n_bytes)) return false;
+  struct clipc__added_walk walk = {&run->tokenizer->specials.cleaned, run->cleaned.data, run->cleaned.n_bytes, .id = 0};
+  while (!tokenizer_is_full(run) && clipc__added_next(&walk)) {
+    bool done = walk.id >= 0 ? clipc__bytes_append(&run->ids, &walk.id, sizeof walk.id)
+                             : tokenizer_encode(run, walk.stretch, walk.n_stretch);
+    if (!done) return false;
+  }
+  return true;
+}
+
+static bool tokenizer_hf(struct tokenizer_run *run, const uint8_t *text, size_t n_bytes) {
+  struct clipc__added_walk walk = {&run->tokenizer->specials.raw, text, n_bytes, .id = 0};
+  while (!tokenizer_is_full(run) && clipc__added_next(&walk)) {
+    bool done = walk.id >= 0 ? clipc__bytes_append(&run->ids, &walk.id, sizeof walk.id)
+                             : tokenizer_stretch(run, walk.stretch, walk.n_stretch);
+    if (!done) return false;
+  }
+  return true;
+}
+
+/* Makes the text valid: one U+FFFD for each maximal ill-formed part. */
+static bool tokenizer_repair(struct clipc__bytes *out, const uint8_t *text, size_t n_bytes) {
+  for (size_t i = 0; i < n_bytes;) {
+    uint32_t code_point;
+    i += clipc__utf8_read(&code_point, text + i, n_bytes - i, NULL);
+    if (!clipc__bytes_reserve(out, 4)) return false;
+    out->n_bytes += clipc__utf8_write(out->data + out->n_bytes, code_point);
+  }
+  return true;
+}
+
+static bool tokenizer_whole(struct tokenizer_run *run, const uint8_t *text, size_t n_bytes) {
+  const struct clipc__tokenizer *t = run->tokenizer;
+  if (!clipc__utf8_valid(text, n_bytes)) {
+    if (!tokenizer_repair(&run->text, text, n_bytes)) return false;
+    text = run->text.data;
+    n_bytes = run->text.n_bytes;
+  }
+  if (t->bpe.hf) return tokenizer_hf(run, text, n_bytes);
+  return clipc__clean_open_clip(&run->cleaned, text, n_bytes, t->options.cleaning) &&
+         tokenizer_encode(run, run->cleaned.data, run->cleaned.n_bytes);
+}
+
+clipc_status clipc__tokenize(const struct clipc__tokenizer *t, int32_t *ids, size_t *n_ids, const char *utf8,
+                             size_t n_bytes, clipc_error *error) {
+  uint64_t limit = t->options.max_text_bytes < TOKENIZER_MAX_TEXT ? t->options.max_text_bytes : TOKENIZER_MAX_TEXT;
+  if (n_bytes > limit)
+    return clipc__fail(error, CLIPC_E_LIMIT, "text: %zu bytes are more than the limit of %llu", n_bytes,
+                       (unsigned long long)limit);
+  clipc_allocator allocator = t->arena.allocator;
+  struct tokenizer_run run = {.tokenizer = t,
+                              .text.allocator = allocator,
+                              .cleaned.allocator = allocator,
+                              .ids.allocator = allocator,
+                              .work.allocator = allocator,
+                              .max_ids = t->options.context_length - 2};
+  bool done = n_bytes == 0 || tokenizer_whole(&run, (const uint8_t *)utf8, n_bytes);
+  if (done) {
+    size_t n = run.ids.n_bytes / sizeof *ids;
+    if (n > run.max_ids) n = run.max_ids;
+    ids[0] = t->specials.start;
+    if (n > 0) memcpy(ids + 1, run.ids.data, n * sizeof *ids);
+    ids[n + 1] = t->specials.end;
+    *n_ids = n + 2;
+  }
+  clipc__bytes_free(&run.text);
+  clipc__bytes_free(&run.cleaned);
+  clipc__bytes_free(&run.ids);
+  clipc__bpe_work_free(&run.work);
+  return done ? CLIPC_OK : clipc__no_memory(error, "the tokens of a text");
+}

@@ -1,0 +1,150 @@
+/* The inside of the text room: what its files share and nobody else needs. */
+#ifndef CLIPC_TOKENIZER_H
+#define CLIPC_TOKENIZER_H
+
+#include "text/text.h"
+
+struct cJSON;
+
+/* ---- characters (unicode.c) */
+
+enum {
+  CLIPC__CHAR_LETTER_HF = 1, /* as tokenizers sees them */
+  CLIPC__CHAR_NUMBER_HF = 2,
+  CLIPC__CHAR_LETTER = 4, /* as regex sees them: a newer Unicode */
+  CLIPC__CHAR_NUMBER = 8,
+  CLIPC__CHAR_WORD_HF = 16,
+  CLIPC__CHAR_CASED = 32,
+  CLIPC__CHAR_CASE_IGNORABLE = 64, /* and not cased */
+  CLIPC__CHAR_MARK_HF = 128,       /* tokenizers' NFC moves it */
+  CLIPC__CHAR_COMPOSED_HF = 256    /* tokenizers' NFC takes it apart and puts it together */
+};
+CLIPC_PRIVATE unsigned clipc__char_properties(uint32_t code_point);
+CLIPC_PRIVATE bool clipc__char_is_space(uint32_t code_point); /* White_Space; str.split adds 1C..1F */
+/* One to one; U+0130 is the caller's: it becomes "i" and U+0307. */
+CLIPC_PRIVATE uint32_t clipc__char_lower(uint32_t code_point, bool hf);
+
+/* NFC as tokenizers has it: of Unicode 9.0 (normalize.c). As clipc__nfc otherwise. */
+CLIPC_PRIVATE bool clipc__nfc_hf(struct clipc__bytes *out, const uint8_t *text, size_t n_bytes);
+
+/* ---- cleaning (clean.c): append to out; in is valid UTF-8; false when memory ran out */
+
+CLIPC_PRIVATE bool clipc__clean_hf(struct clipc__bytes *out, const uint8_t *text, size_t n_bytes);
+CLIPC_PRIVATE bool clipc__clean_open_clip(struct clipc__bytes *out, const uint8_t *text, size_t n_bytes,
+                                          enum clipc__cleaning cleaning);
+
+/* ---- pieces (pretokenize.c) */
+
+enum clipc__piece_kind { CLIPC__PIECE_WORD, CLIPC__PIECE_START, CLIPC__PIECE_END };
+
+/* Walks over the pieces of cleaned text. Zero it but for text, n_bytes and hf. */
+struct clipc__pieces {
+  const uint8_t *text;
+  size_t n_bytes;
+  bool hf;
+  size_t position, special_end;
+  const uint8_t *piece; /* [out] */
+  size_t n_piece;
+  enum clipc__piece_kind kind;
+};
+CLIPC_PRIVATE bool clipc__pieces_next(struct clipc__pieces *pieces); /* false at the end */
+
+/* ---- byte-pair encoding (bpe.c) */
+
+struct clipc__bpe {
+  int32_t initial[256], final[256]; /* ids of a byte inside a word and at its end ("</w>") */
+  bool hf;                          /* the order of merges in doubtful vocabularies: see bpe.c */
+  size_t mask;                      /* of the table of pairs, open addressing */
+  uint64_t *pairs;                  /* left id << 32 | right id; UINT64_MAX is empty */
+  uint32_t *ranks;                  /* of the pairs */
+  int32_t *merged;                  /* [n_merges], by rank */
+};
+CLIPC_PRIVATE bool clipc__bpe_init(struct clipc__bpe *bpe, size_t n_merges, struct clipc__arena *arena);
+CLIPC_PRIVATE void clipc__bpe_add(struct clipc__bpe *bpe, uint32_t rank, int32_t left, int32_t right, int32_t merged);
+
+/* The workspace of words; its memory grows and is kept from word to word. */
+struct clipc__bpe_work {
+  clipc_allocator allocator;
+  struct clipc__bpe_symbol *symbols;
+  uint64_t *queue, *later;
+  size_t capacity;
+};
+/* Appends the ids of a word (n_bytes >= 1) to ids, as int32. False when memory ran out. */
+CLIPC_PRIVATE bool clipc__bpe_encode(const struct clipc__bpe *bpe, struct clipc__bpe_work *work,
+                                     struct clipc__bytes *ids, const uint8_t *word, size_t n_bytes);
+CLIPC_PRIVATE void clipc__bpe_work_free(struct clipc__bpe_work *work);
+
+/* ---- the files of a folder (vocabulary.c) */
+
+#define CLIPC__MAX_TOKENS ((size_t)1 << 22)
+
+/* Names and ids while a folder is being opened; lives in arena, keys may lie in json. */
+struct clipc__vocabulary {
+  struct clipc__arena arena;
+  struct cJSON *json; /* tokenizer.json or vocab.json; NULL where ids follow from the merges */
+  bool whole;         /* json is a tokenizer.json */
+  char *path;         /* of the file the names are from, for sentences */
+  struct clipc__token *tokens;
+  uint32_t *slots; /* index of a token + 1; 0 is empty */
+  size_t n_tokens, mask, largest_id;
+};
+
+/* Reads the names, the ids and the merges; bpe's tables go to the other arena. */
+CLIPC_PRIVATE clipc_status clipc__vocabulary_open(struct clipc__vocabulary *vocabulary, struct clipc__bpe *bpe,
+                                                  struct clipc__arena *arena, const char *folder,
+                                                  const struct clipc__tokenizer_options *options, clipc_error *error);
+CLIPC_PRIVATE void clipc__vocabulary_close(struct clipc__vocabulary *vocabulary);
+CLIPC_PRIVATE int32_t clipc__vocabulary_find(const struct clipc__vocabulary *vocabulary, const char *name,
+                                             size_t n_bytes); /* -1: not there */
+/* folder/name, kept in the vocabulary's arena; NULL when there is no memory. */
+CLIPC_PRIVATE char *clipc__vocabulary_path(struct clipc__vocabulary *vocabulary, const char *folder, const char *name);
+/* A JSON file in which no string hides a NUL; cJSON_Delete it. *out is NULL when optional and not there. */
+CLIPC_PRIVATE clipc_status clipc__tokenizer_json(struct cJSON **out, const char *path, uint64_t max_bytes,
+                                                 bool optional, const clipc_allocator *allocator, clipc_error *error);
+/* Refuses a tokenizer.json whose steps are not CLIP's, by the name of the field (tokenizer_json.c). */
+CLIPC_PRIVATE clipc_status clipc__tokenizer_json_check(const struct cJSON *json, const char *path, bool hf,
+                                                       clipc_error *error);
+
+/* ---- added tokens (added.c, specials.c) */
+
+struct clipc__added_token {
+  const uint8_t *content;
+  size_t n_bytes;
+  int32_t id;
+  bool single_word, lstrip, rstrip;
+};
+/* Tokens that are cut out of a text: sorted by their first byte, then longest first; first[b] .. first[b + 1]. */
+struct clipc__added {
+  struct clipc__added_token *tokens;
+  size_t n_tokens;
+  uint32_t first[257];
+};
+CLIPC_PRIVATE void clipc__added_sort(struct clipc__added *added);
+
+/* Walks over a text: each step gives a stretch of text (id -1) or a token. Zero it but for the first three. */
+struct clipc__added_walk {
+  const struct clipc__added *added;
+  const uint8_t *text;
+  size_t n_bytes;
+  size_t position, start;
+  bool waiting; /* a token whose stretch of text was given first */
+  int32_t waiting_id;
+  size_t waiting_end;
+  const uint8_t *stretch; /* [out] */
+  size_t n_stretch;
+  int32_t id;
+};
+CLIPC_PRIVATE bool clipc__added_next(struct clipc__added_walk *walk); /* false at the end */
+
+/* What transformers makes of a folder: its framing tokens and its added tokens, those matched in the raw text and
+ * those matched in the cleaned text. */
+struct clipc__specials {
+  struct clipc__added raw, cleaned;
+  int32_t start, end, unknown; /* unknown may be -1 */
+  size_t largest_id;
+};
+CLIPC_PRIVATE clipc_status clipc__specials_open(struct clipc__specials *specials, struct clipc__arena *arena,
+                                                struct clipc__vocabulary *vocabulary, const char *folder,
+                                                const struct clipc__tokenizer_options *options, clipc_error *error);
+
+#endif

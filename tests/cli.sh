@@ -1,0 +1,451 @@
+#!/bin/sh
+# The program from the outside: cli.sh PROGRAM MODEL. Orders, formats, exit codes, sentences, files left and not left.
+# Prints a line per failure and at the end "cli: N passed, N failed".
+case $1 in /*) clipc=$1 ;; *) clipc=$PWD/$1 ;; esac
+case $2 in /*) model=$2 ;; *) model=$PWD/$2 ;; esac
+header=$PWD/include/clipc.h
+[ -x "$clipc" ] && [ -d "$model/pictures" ] || { echo "usage: cli.sh PROGRAM MODEL" >&2; exit 2; }
+folder=$(mktemp -d) || exit 2
+trap 'chmod -R u+w "$folder"; rm -rf "$folder"' EXIT
+trap 'exit 2' INT TERM
+cd "$folder" || exit 2
+unset COLUMNS NO_COLOR LC_ALL LC_CTYPE LANG
+passed=0 failed=0
+
+# run ARGUMENTS...: the program, with stdout, stderr and exit code in out, err, $code
+run() { "$clipc" "$@" >out 2>err </dev/null; code=$?; }
+# fed FILE ARGUMENTS...: the same with a file on stdin
+fed() { input=$1; shift; "$clipc" "$@" >out 2>err <"$input"; code=$?; }
+
+# that NAME COMMAND...: the test passes when the command does
+that() {
+  name=$1
+  shift
+  if "$@" >/dev/null 2>that.log; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    echo "cli: FAILED: $name: $*"
+    sed 's/^/     stderr: /' err | head -n 5
+    sed 's/^/     /' that.log | head -n 3
+  fi
+}
+exits() { [ "$code" = "$1" ]; }
+empty() { [ ! -s "$1" ]; }
+lines() { [ "$(wc -l <"$1")" -eq "$2" ]; }
+bytes() { [ "$(wc -c <"$1")" -eq "$2" ]; }
+has() { grep -qF -e "$2" "$1"; }
+hex() { od -An -v -tx1 "$1" | tr -d ' \n'; }
+absent() { [ ! -e "$1" ]; }
+clean_folder() { ! ls -A "${1:-.}" | grep -q '^\.clipc-'; }
+# refused NAME SENTENCE: exit 2, nothing on stdout, the sentence on stderr
+refused() {
+  that "$1: exit code" exits 2
+  that "$1: nothing on stdout" empty out
+  that "$1: sentence" has err "$2"
+}
+# fine NAME: exit 0, nothing on stderr
+fine() {
+  that "$1: exit code" exits 0
+  that "$1: nothing on stderr" empty err
+}
+# The inputs of jsonl lines, in order.
+inputs() { sed -E 's/^\{"kind":"([a-z]+)","input":"([^"]*)".*/\1 \2/' "$1" | sed 's|/.*/||'; }
+
+pictures=$model/pictures
+one=$pictures/red_circle.png
+two=$pictures/blue_square.png
+
+# ---- help
+run
+that "no arguments: exit code" exits 2
+that "no arguments: nothing on stdout" empty out
+that "no arguments: usage on stderr" has err "Usage: clipc COMMAND"
+for way in --help -h help; do
+  run $way
+  fine "$way"
+  that "$way: usage on stdout" has out "Usage: clipc COMMAND"
+done
+for command in embed classify tokenize preprocess decode inspect version; do
+  run $command --help
+  fine "$command --help"
+  that "$command --help: usage" has out "Usage: clipc $command"
+  that "$command --help: example" grep -q "^  .*clipc $command" out
+  mv out help
+  run help $command
+  that "help $command is $command --help" cmp -s out help
+  if grep -q -e ' --model DIR' help; then that "$command --help: reference" has help "--reference NAME"; fi
+done
+run version
+fine version
+number=$(sed -n 's/^#define CLIPC_VERSION "\(.*\)"/\1/p' "$header")
+that "version: first line" [ "$(head -n 1 out)" = "clipc $number" ]
+that "version: a line on the build" lines out 2
+run --version
+that "--version" [ "$(head -n 1 out)" = "clipc $number" ]
+
+# ---- the command line
+run emebd
+refused "unknown command" 'there is no command "emebd"; did you mean embed?'
+run --nonsense
+refused "option for a command" '"--nonsense"'
+run help nonsense
+refused "help of nothing" '"nonsense"'
+run embed -m "$model" --imag x
+refused "unknown option" "embed has no option --imag; did you mean --image?"
+run embed -m "$model" -q
+refused "unknown letter" "no option -q"
+run embed -m "$model" --text
+refused "missing value" "--text needs a value"
+run embed -m
+refused "missing value of a letter" "-m needs a value"
+run embed -m "$model" --exif=1 --text a
+refused "value too many" "--exif takes no value"
+for bad in x -1 1x 99999999999999999999 ""; do
+  run embed -m "$model" --text a -t "$bad"
+  refused "threads \"$bad\"" "--threads takes a whole number"
+done
+for option in reference precision tier alpha format; do
+  run embed -m "$model" --text a --$option nonsense
+  refused "--$option nonsense" "--$option takes one of"
+done
+run embed -m "$model"
+refused "nothing to embed" "nothing to embed"
+run embed --text a
+refused "no model" "needs a model: -m DIR"
+run embed -m "$model" cat.jpg
+refused "bare path" '"cat.jpg" needs to be told what it is'
+run embed -m "$model" --text a --precision bf16
+refused "bf16" "bf16"
+run embed --text=a --model="$model" --threads=1
+fine "--option=value"
+mv out spelt
+run embed --text a -m"$model" -t1
+that "-mDIR and -tN" cmp -s out spelt
+run embed -m "$model" -t 1 --text a --tier best --reference auto --
+that "end of options" cmp -s out spelt
+
+# ---- models that are none
+run embed -m nowhere --text a
+refused "no such model" nowhere
+mkdir hollow
+run embed -m hollow --text a
+refused "hollow model" hollow
+run tokenize -m hollow a
+refused "tokenize with a hollow model" hollow
+run inspect -m hollow
+refused "inspect a hollow model" hollow
+
+# ---- inspect
+run inspect -m "$model"
+fine inspect
+that "inspect: resize" grep -q '^  resize' out
+run inspect -m "$model" -f json
+fine "inspect json"
+that "inspect json: a line" lines out 1
+dimension=$(sed -E 's/.*"embedding_dimension":([0-9]+).*/\1/' out)
+size=$(sed -E 's/.*"image_height":([0-9]+).*/\1/' out)
+context=$(sed -E 's/.*"context_length":([0-9]+).*/\1/' out)
+that "inspect json: numbers" [ "$dimension" -gt 0 -a "$size" -gt 0 -a "$context" -gt 0 ]
+for reference in openai hf hf-tv; do
+  run inspect -m "$model" --reference $reference -f json
+  that "inspect --reference $reference" has out "\"reference\":\"$reference\""
+done
+
+# ---- embed: order, formats
+run embed -m "$model" --image "$one" --text "a red circle" --image "$two" --text "a red circle"
+fine embed
+that "embed: results in order" [ "$(inputs out | tr '\n' ';')" = \
+  "image red_circle.png;text a red circle;image blue_square.png;text a red circle;" ]
+that "embed: every line is a result" [ "$(grep -c '^{"kind":"[a-z]*","input":".*","embedding":\[.*\]}$' out)" = 4 ]
+that "embed: as many numbers as dimensions" [ "$(head -n 1 out | sed 's/.*\[//; s/\].*//' | tr ',' '\n' | wc -l)" = \
+  $((dimension - 0)) ]
+that "embed: length 1" awk -F'[][]' '{ n = split($2, x, ","); s = 0; for (i = 1; i <= n; i++) s += x[i] * x[i]
+  if (s < 0.99999 || s > 1.00001) exit 1 }' out
+that "embed: the same text twice" [ "$(sed -n 2p out)" = "$(sed -n 4p out)" ]
+mv out all.jsonl
+run embed -m "$model" --format=jsonl -o - --image "$one" --text "a red circle" --image "$two" --text "a red circle"
+that "embed -o -" cmp -s out all.jsonl
+run embed -m "$model" --format json --image "$one" --text "a red circle" --image "$two" --text "a red circle"
+fine "embed json"
+that "embed json: an array of the same objects" [ "$(sed '1d; $d; s/,$//' out)" = "$(cat all.jsonl)" ]
+that "embed json: brackets" [ "$(sed -n '1p; $p' out | tr -d '\n')" = "[]" ]
+run embed -m "$model" --format raw --image "$one" --text "a red circle" --image "$two" --text "a red circle"
+fine "embed raw"
+that "embed raw: size" bytes out $((4 * 4 * dimension))
+mv out all.raw
+run embed -m "$model" --format npy -o all.npy --image "$one" --text "a red circle" --image "$two" --text "a red circle"
+fine "embed npy"
+that "embed -o: nothing on stdout" empty out
+that "embed npy: size" bytes all.npy $((128 + 4 * 4 * dimension))
+head -c 10 all.npy >start
+that "embed npy: magic, version, length" [ "$(hex start)" = 934e554d505901007600 ]
+that "embed npy: header" [ "$(head -c 128 all.npy | tail -c +11 | sed 's/ *$//')" = \
+  "{'descr': '<f4', 'fortran_order': False, 'shape': (4, $dimension), }" ]
+tail -c +129 all.npy >rows
+that "embed npy: rows are those of raw" cmp -s rows all.raw
+run embed -m "$model" --no-normalize --image "$one" --text "a red circle"
+fine "embed --no-normalize"
+that "embed --no-normalize: another length" awk -F'[][]' '{ n = split($2, x, ","); s = 0
+  for (i = 1; i <= n; i++) s += x[i] * x[i]; if (s > 0.999 && s < 1.001) exit 1 }' out
+run embed -m "$model" --batch 1 --image "$one" --text "a red circle" --image "$two" --text "a red circle"
+that "embed --batch 1: the same inputs" [ "$(inputs out)" = "$(inputs all.jsonl)" ]
+for reference in openai hf hf-tv; do
+  run embed -m "$model" --reference $reference --image "$one" --text a
+  fine "embed --reference $reference"
+done
+
+# ---- embed: items that fail
+echo "this is no picture" >damaged.png
+: >nothing.jpg
+run embed -m "$model" --image "$one" --image missing.png --text "a red circle" --image damaged.png --image nothing.jpg \
+  --image "$two" --text "a red circle"
+that "bad items: exit code" exits 1
+that "bad items: a line each" lines out 7
+grep '"embedding"' out >good
+that "bad items: neighbours unharmed" [ "$(inputs good)" = "$(inputs all.jsonl)" ]
+that "bad items: missing" has out '{"kind":"image","input":"missing.png","error":{"status":"CLIPC_E_IO","message":"'
+that "bad items: damaged" has out '{"kind":"image","input":"damaged.png","error":{"status":"CLIPC_E_FORMAT","message":"'
+that "bad items: empty" has out '{"kind":"image","input":"nothing.jpg","error":{"status":"CLIPC_E_FORMAT","message":"'
+that "bad items: lines on stderr" lines err 3
+that "bad items: named on stderr" has err missing.png
+run embed -m "$model" --format raw --image missing.png --text "a red circle"
+that "NaN row: exit code" exits 1
+that "NaN row: size" bytes out $((8 * dimension))
+that "NaN row: a line on stderr" lines err 1
+head -c $((4 * dimension)) out >row
+that "NaN row: every number" [ -z "$(hex row | sed 's/0000c07f//g')" ]
+run embed -m "$model" --format npy -o nan.npy --image missing.png
+that "NaN npy: exit code" exits 1
+that "NaN npy: is written" bytes nan.npy $((128 + 4 * dimension))
+run embed -m "$model" --max-pixels 10 --image "$one" --text a
+that "limit: exit code" exits 1
+that "limit: status" has out CLIPC_E_LIMIT
+
+# ---- embed: folders and lists
+mkdir -p some/inner some/folder.png none
+cp "$one" some/b.PNG
+cp "$two" some/a.png
+cp "$one" some/.hidden.png
+cp "$one" some/inner/c.png
+echo text >some/notes.txt
+run embed -m "$model" --text first --image some --text last
+fine "folder"
+that "folder: its pictures by name" [ "$(inputs out | tr '\n' ';')" = "text first;image some/a.png;image some/b.PNG;text last;" ]
+run embed -m "$model" --image some/
+that "folder/: no double slash" has out '"some/a.png"'
+run embed -m "$model" --image none --text a
+refused "empty folder" "none: no pictures in this folder"
+printf 'some/a.png\r\n\nmissing.png\nnone\nsome/b.PNG' >list
+fed list embed -m "$model" --text before --image - --text after
+that "list: exit code" exits 1
+that "list: in its place" [ "$(inputs out | tr '\n' ';')" = \
+  "text before;image some/a.png;image missing.png;image none;image some/b.PNG;text after;" ]
+that "list: an empty folder spoils itself alone" has out '"input":"none","error":{"status":"CLIPC_E_IO"'
+fed list embed -m "$model" -
+that "bare -: the same list" lines out 4
+printf 'some/a.png\0some/b.PNG\0' >list0
+fed list0 embed -m "$model" -
+fine "list of find -print0"
+that "list of find -print0" lines out 2
+fed list embed -m "$model" --image - --image -
+refused "stdin twice" "only once"
+: >blank
+fed blank embed -m "$model" -
+refused "nothing on stdin" "nothing to embed"
+printf 'one\r\n\ntwo' >texts
+run embed -m "$model" --texts texts
+fine "--texts"
+that "--texts: every line" [ "$(inputs out | tr '\n' ';')" = "text one;text ;text two;" ]
+run embed -m "$model" --texts missing.txt
+refused "--texts of a missing file" missing.txt
+
+# ---- any bytes
+run embed -m "$model" --text "$(printf 'q"\\\t\001\377\342\202')"
+fine "odd bytes"
+that "odd bytes: JSON" has out "$(printf '"input":"q\\"\\\\\\t\\u0001\357\277\275\357\277\275","embedding"')"
+run embed -m "$model" --image "$(printf 'no\033[31m\377.png')"
+that "odd name: exit code" exits 1
+that "odd name: no control characters on stderr" [ "$(tr -d '\n' <err | tr -dc '\000-\037' | wc -c)" = 0 ]
+run embed -m "$model" --text=--image --text ""
+fine "a text like an option, an empty text"
+that "a text like an option" [ "$(inputs out | tr '\n' ';')" = "text --image;text ;" ]
+
+# ---- outputs
+run embed -m "$model" --text a -o nowhere/out.jsonl
+refused "no folder for the output" "nowhere/out.jsonl: cannot be written: No such file or directory"
+run embed -m "$model" --text a -o some
+refused "output is a folder" "some: cannot be written: Is a directory"
+run embed -m "$model" --text a -o ""
+refused "output without a name" "cannot be written"
+if [ -w /dev/full ]; then
+  "$clipc" embed -m "$model" --text a >/dev/full 2>err
+  code=$? && : >out
+  refused "full stdout" "standard output: cannot be written: No space left on device"
+  run embed -m "$model" --text a -o /dev/full
+  refused "full device" "/dev/full: cannot be written: No space left on device"
+  "$clipc" --help >/dev/full 2>err
+  code=$?
+  refused "full stdout for the help" "No space left on device"
+  run decode --image "$one" -o /dev/full
+  refused "full device for decode" "No space left on device"
+fi
+"$clipc" embed -m "$model" --text a >&- 2>err
+code=$? && : >out
+refused "closed stdout" "standard output: cannot be written"
+"$clipc" embed -m "$model" --image missing.png --text a -o alone 2>&-
+that "closed stderr: results alone in the file" lines alone 2
+echo old >kept
+(trap '' XFSZ; ulimit -f 1; exec "$clipc" embed -m "$model" --image "$pictures" -o kept >out 2>err)
+code=$?
+refused "no room in the middle" "kept: cannot be written"
+that "no room in the middle: the old file stays" [ "$(cat kept)" = old ]
+that "no room in the middle: nothing is left" clean_folder
+(ulimit -f 1; "$clipc" embed -m "$model" --image "$pictures" -o kept >out 2>err; :) 2>/dev/null
+that "killed in the middle: the old file stays" [ "$(cat kept)" = old ]
+that "killed in the middle: nothing is left" clean_folder
+mkdir locked
+chmod a-w locked
+if ! (: >locked/probe) 2>/dev/null; then
+  run embed -m "$model" --text a -o locked/out
+  refused "locked folder" "locked/out: cannot be written: Permission denied"
+  echo old >readonly && chmod a-w readonly
+  run embed -m "$model" --text a -o readonly
+  refused "locked file" "readonly: cannot be written: Permission denied"
+fi
+chmod 640 kept
+ln -s kept link
+run embed -m "$model" --text a -o link
+fine "output through a link"
+that "output through a link: the link stays" [ -h link ]
+that "output through a link: its file is written" has kept '"kind":"text"'
+that "output through a link: its permissions stay" [ "$(ls -l kept | cut -c 1-10)" = "-rw-r-----" ]
+(umask 027; exec "$clipc" embed -m "$model" --text a -o fresh)
+that "a new file's permissions" [ "$(ls -l fresh | cut -c 1-10)" = "-rw-r-----" ]
+run embed -m "$model" --text a -o /dev/null
+fine "output to a device"
+that "the device stays" [ -c /dev/null ]
+run embed -m nowhere --text a -o untouched
+that "no output for a model that is none" absent untouched
+that "no temporary files" clean_folder
+"$clipc" embed -m "$model" --image "$pictures" --image "$pictures" 2>err | head -n 1 >out
+that "a reader that leaves: its line" lines out 1
+that "a reader that leaves: nothing on stderr" empty err
+
+# ---- tokenize
+run tokenize -m "$model" "a red circle" "" "a blue square"
+fine tokenize
+that "tokenize: an array per line" [ "$(grep -c '^\[[0-9]*\(,[0-9]*\)*\]$' out)" = 3 ]
+that "tokenize: start and end alone for an empty text" [ "$(sed -n 2p out | tr ',' '\n' | wc -l)" = 2 ]
+start=$(sed -n 2p out | sed -E 's/\[([0-9]+),.*/\1/') end=$(sed -n 2p out | sed -E 's/.*,([0-9]+)\]/\1/')
+that "tokenize: start and end everywhere" [ "$(grep -c "^\[$start,.*,$end\]$" out)" -ge 2 ]
+mv out ids
+printf 'a red circle\n\na blue square\n' >texts
+fed texts tokenize -m "$model" -
+that "tokenize -: lines of stdin" cmp -s out ids
+run tokenize -m "$model" -- - --text
+fine "tokenize -- -"
+that "tokenize -- -: texts" lines out 2
+run tokenize -m "$model" "$(printf 'a red circle %.0s' $(seq 200))"
+that "tokenize: cut to the context" [ "$(tr ',' '\n' <out | wc -l)" = "$context" ]
+that "tokenize: cut, and the end token stays" grep -q ",$end\]$" out
+run tokenize -m "$model"
+refused "tokenize nothing" "nothing to tokenize"
+head -c 1100000 /dev/zero | tr '\0' 'a' >long
+(cat long && echo && echo fine) >longer
+fed longer tokenize -m "$model" -
+that "tokenize a huge text: exit code" exits 1
+that "tokenize a huge text: null takes its line" [ "$(head -n 1 out)" = null ]
+that "tokenize a huge text: the next one is there" [ "$(sed -n 2p out | cut -c 1)" = "[" ]
+that "tokenize a huge text: stderr" lines err 1
+for reference in openai hf hf-tv; do
+  run tokenize -m "$model" --reference $reference "a red circle"
+  that "tokenize --reference $reference" [ "$(cat out)" = "$(head -n 1 ids)" ]
+done
+
+# ---- preprocess and decode
+run preprocess -m "$model" --image "$one" -o pixels.npy
+fine preprocess
+that "preprocess: nothing on stdout" empty out
+that "preprocess: size" bytes pixels.npy $((128 + 4 * 3 * size * size))
+that "preprocess: header" has pixels.npy "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3, $size, $size), }"
+"$clipc" preprocess -m "$model" --image "$one" -o - >piped.npy
+that "preprocess -o -" cmp -s piped.npy pixels.npy
+for reference in openai hf hf-tv; do
+  run preprocess -m "$model" --reference $reference --image "$one" -o pixels.npy
+  fine "preprocess --reference $reference"
+done
+run preprocess -m "$model" --image damaged.png -o not.npy
+that "preprocess: a damaged picture" exits 1
+that "preprocess: a damaged picture: named" has err damaged.png
+that "preprocess: a damaged picture: no file" absent not.npy
+run preprocess -m "$model" --image "$one"
+refused "preprocess without -o" "-o FILE"
+run preprocess -m "$model" --image "$one" --image "$two" -o x.npy
+refused "preprocess of two" "takes one picture"
+run decode --image "$one" -o picture.ppm
+fine decode
+set -- $(head -n 2 picture.ppm | tail -n 1)
+that "decode: PPM" [ "$(sed -n '1p; 3p' picture.ppm | head -c 7 | tr '\n' ' ')" = "P6 255 " ]
+that "decode: size" bytes picture.ppm $((3 * $1 * $2 + 9 + ${#1} + ${#2}))
+run decode --image picture.ppm -o again.ppm
+that "decode: its own PPM again" cmp -s again.ppm picture.ppm
+run decode --image missing.png -o not.ppm
+that "decode: a missing picture" exits 1
+that "decode: a missing picture: no file" absent not.ppm
+run decode -o not.ppm
+refused "decode nothing" "--image FILE"
+
+# ---- classify
+run classify -m "$model" --image "$one" --image "$two" --label "red circle" --label "blue square" --label "green star"
+fine classify
+that "classify: a table" [ "$(grep -c ' %$' out)" = 6 ]
+that "classify: the right label of each" [ "$(grep -A 1 '^[^ ]' out | grep -o '^  [a-z]* [a-z]*' | tr '\n' ';')" = \
+  "  red circle;  blue square;" ]
+that "classify: no colours in a file" [ "$(tr -dc '\033' <out | wc -c)" = 0 ]
+printf 'red circle\r\n\nblue square\ngreen star\n' >labels
+run classify -m "$model" --image "$one" --image missing.png --image "$two" --labels labels --format jsonl
+that "classify jsonl: exit code" exits 1
+that "classify jsonl: lines" lines out 3
+that "classify jsonl: error" has out '{"input":"missing.png","error":{"status":"CLIPC_E_IO","message":"'
+that "classify jsonl: first" grep -q '"input":"[^"]*red_circle.png","labels":\[{"label":"red circle","score":' out
+grep '"labels"' out >lists
+that "classify jsonl: sorted, and the sum is 1" awk -F'"score":' '{ sum = 0; last = 2
+  for (i = 2; i <= NF; i++) { p = $i + 0; if (p > last) exit 1; last = p; sum += p }
+  if (NF != 4 || sum < 0.99999 || sum > 1.00001) exit 1 }' lists
+run classify -m "$model" --image "$one" --labels labels -k 1 -f jsonl
+that "classify -k 1" [ "$(grep -o '"label":' out | wc -l)" = 1 ]
+run classify -m "$model" --image "$one" --labels labels --format jsonl
+mv out plain
+run classify -m "$model" --image "$one" --labels labels --format jsonl --template "a photo of a {}"
+that "classify: the usual template" cmp -s out plain
+run classify -m "$model" --image "$one" --labels labels --format jsonl --template "{}" --template "a drawing of a {}"
+fine "classify with templates"
+that "classify: templates matter" sh -c '! cmp -s out plain'
+for reference in openai hf hf-tv; do
+  run classify -m "$model" --reference $reference --image "$one" --labels labels
+  fine "classify --reference $reference"
+done
+run classify -m "$model" --image "$one"
+refused "classify without labels" "give --label"
+run classify -m "$model" --label a
+refused "classify without pictures" "give --image"
+run classify -m "$model" --image "$one" --labels missing.txt
+refused "classify with missing labels" missing.txt
+fed list classify -m "$model" - --labels -
+refused "classify with stdin twice" "only once"
+that "no temporary files at the end" clean_folder
+
+# ---- a terminal on stderr
+if [ "$(script -qec 'echo yes' /dev/null 2>/dev/null </dev/null | tr -d '\r')" = yes ]; then
+  TERM=xterm script -qec "stty cols 100; '$clipc' embed -m '$model' --image '$pictures' >out" typescript >/dev/null </dev/null
+  that "progress: counts on a terminal" grep -q 'embedding.* %  *[0-9]*/[0-9]*.*/s.*left' typescript
+  that "progress: results alone on stdout" [ "$(grep -c -v '^{"kind"' out)" = 0 ]
+  TERM=dumb script -qec "'$clipc' embed -m '$model' --image '$pictures' >out" typescript >/dev/null </dev/null
+  that "progress: none on a dumb terminal" sh -c '! grep -q embedding typescript'
+  TERM=xterm script -qec "'$clipc' embed -m '$model' --text a -f npy" typescript >/dev/null </dev/null
+  that "no binary on a terminal" has typescript "not for a terminal"
+fi
+
+echo "cli: $passed passed, $failed failed"
+[ $failed = 0 ]

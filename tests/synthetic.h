@@ -1,0 +1,32 @@
+/* Model folders whose weights are computed from the tensors' names.
+ * The rule, the lists of tensors and the goldens: tests/goldens/make_models.py, tests/goldens/models/. */
+#ifndef CLIPC_TESTS_SYNTHETIC_H
+#define CLIPC_TESTS_SYNTHETIC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "clipc.h"
+
+/* How a folder is to differ from its golden description; all zero: not at all. */
+struct synthetic_change {
+  const char *dtype;                   /* all floating-point tensors as "F32", "F16" or "BF16" */
+  const char *drop;                    /* the tensor of this name is left out */
+  const char *widen;                   /* the tensor of this name has one more in its last dimension */
+  const char *config_from, *config_to; /* every occurrence in the configuration is replaced */
+};
+
+/* Writes the folder of tests/goldens/models/<model> under TMPDIR (or /tmp) and returns its path, which
+ * synthetic_remove removes and frees; NULL with a sentence on stderr when it cannot. */
+char *synthetic_folder(const char *model, const struct synthetic_change *change);
+void synthetic_remove(char *folder);                                         /* NULL is fine */
+bool synthetic_copy(const char *from, const char *folder, const char *name); /* a file into a folder */
+
+/* value i of the tensor of this name and shape */
+float synthetic_weight(const char *name, int rank, const uint64_t *shape, uint64_t i);
+void synthetic_pixels(float *pixels, int which, int height, int width); /* float [3, height, width] */
+void synthetic_rgb(uint8_t *rgb, int width, int height);                /* u8 [height, width, 3], a formula */
+char *synthetic_read(const char *path);                                 /* a whole file, NUL-terminated; free it */
+
+#endif

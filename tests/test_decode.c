@@ -1,0 +1,316 @@
+/* Decoding against Pillow: every file of tests/goldens/decode (see make_decode.py) must give the mode, size,
+ * pixels, conversions and orientation of its line in MANIFEST.txt, or the refusal that stands there. Then:
+ * limits, sentences, failing allocations, and files cut and changed at random (CLIPC_SEED). */
+#include "testing.h"
+
+#include "image/image.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GOLDENS "tests/goldens/decode/"
+
+/* ---- an allocator that counts, and fails on demand */
+
+struct counter {
+  long n_live, n_until_failure; /* n_until_failure < 0: never */
+  size_t most;                  /* largest single allocation */
+};
+
+static void *counted_allocate(void *context, size_t n_bytes) {
+  struct counter *counter = context;
+  if (counter->n_until_failure == 0) return NULL;
+  if (counter->n_until_failure > 0) counter->n_until_failure--;
+  if (n_bytes > counter->most) counter->most = n_bytes;
+  counter->n_live++;
+  return malloc(n_bytes);
+}
+
+static void counted_release(void *context, void *memory) {
+  struct counter *counter = context;
+  counter->n_live--;
+  free(memory);
+}
+
+static const clipc_limits default_limits = {.max_image_bytes = 256u << 20, .max_image_pixels = 178956970};
+
+static uint32_t crc_of(const uint8_t *bytes, size_t n) {
+  static uint32_t table[256];
+  if (table[1] == 0) {
+    for (uint32_t i = 0; i < 256; i++) {
+      uint32_t crc = i;
+      for (int k = 0; k < 8; k++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
+      table[i] = crc;
+    }
+  }
+  uint32_t crc = 0xFFFFFFFF;
+  for (size_t i = 0; i < n; i++) crc = crc >> 8 ^ table[(crc ^ bytes[i]) & 255];
+  return ~crc;
+}
+
+static struct clipc__file open_golden(const char *name) {
+  char path[256];
+  const clipc_allocator allocator = {0};
+  struct clipc__file file;
+  clipc_error error = {0};
+  snprintf(path, sizeof path, GOLDENS "%s", name);
+  if (clipc__file_open(&file, path, false, UINT64_MAX, &allocator, &error) != CLIPC_OK) fail_msg("%s", error.message);
+  return file;
+}
+
+static clipc_status decode_golden(struct clipc__picture *out, const char *name, const clipc_limits *limits,
+                                  struct counter *counter, clipc_error *error) {
+  const clipc_allocator allocator = {counted_allocate, counted_release, counter};
+  struct clipc__file file = open_golden(name);
+  clipc_status status = clipc__picture_decode(out, file.data, file.n_bytes, name, limits, &allocator, error);
+  clipc__file_close(&file);
+  return status;
+}
+
+/* ---- the manifest */
+
+struct golden {
+  char name[64], status[32], mode[8], crc_data[16], crc_rgb[16], crc_white[16];
+  int width, height, orientation;
+};
+
+/* Reads the next line; false at the end. */
+static bool read_golden(FILE *manifest, struct golden *golden) {
+  char line[256];
+  if (fgets(line, sizeof line, manifest) == NULL) return false;
+  memset(golden, 0, sizeof *golden);
+  int n = sscanf(line, "%63s %31s %7s %d %d %15s %15s %15s %d", golden->name, golden->status, golden->mode, &golden->width,
+                 &golden->height, golden->crc_data, golden->crc_rgb, golden->crc_white, &golden->orientation);
+  assert_true(n >= 2);
+  return true;
+}
+
+static bool same_crc(const struct clipc__picture *picture, const char *expected) {
+  char crc[16];
+  snprintf(crc, sizeof crc, "%08x", (unsigned)crc_of(picture->data, (size_t)picture->height * picture->stride_bytes));
+  return strcmp(crc, expected) == 0;
+}
+
+static bool check_golden(const struct golden *golden) {
+  static const char *const modes[] = {"1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I"};
+  struct counter counter = {.n_until_failure = -1};
+  clipc_error error = {0};
+  struct clipc__picture picture;
+  bool good = true;
+  for (int alpha = CLIPC_ALPHA_WHITE; alpha <= CLIPC_ALPHA_DROP; alpha++) {
+    clipc_status status = decode_golden(&picture, golden->name, &default_limits, &counter, &error);
+    if (strcmp(clipc_status_name(status), golden->status) != 0) {
+      print_error("%s: %s instead of %s: %s\n", golden->name, clipc_status_name(status), golden->status, error.message);
+      return false;
+    }
+    if (status != CLIPC_OK) {
+      assert_null(picture.data);
+      assert_int_equal(counter.n_live, 0);
+      assert_int_equal(strncmp(error.message, golden->name, strlen(golden->name)), 0);
+      return true;
+    }
+    const char *expected = alpha == CLIPC_ALPHA_DROP ? golden->crc_rgb : golden->crc_white;
+    good = good && strcmp(modes[picture.mode], golden->mode) == 0 && picture.width == golden->width &&
+           picture.height == golden->height && picture.orientation == golden->orientation;
+    good = good && picture.stride_bytes == (size_t)picture.width * clipc__mode_bytes(picture.mode);
+    good = good && same_crc(&picture, golden->crc_data);
+    assert_int_equal(clipc__picture_to_rgb(&picture, (clipc_alpha)alpha, &error), CLIPC_OK);
+    good = good && (expected[0] == '-' || same_crc(&picture, expected));
+    clipc__picture_free(&picture);
+    assert_int_equal(counter.n_live, 0);
+  }
+  if (!good) print_error("%s: differs from Pillow\n", golden->name);
+  return good;
+}
+
+static void test_goldens(void **state) {
+  (void)state;
+  FILE *manifest = fopen(GOLDENS "MANIFEST.txt", "r");
+  assert_non_null(manifest);
+  struct golden golden;
+  int n = 0, n_bad = 0;
+  for (; read_golden(manifest, &golden); n++) n_bad += !check_golden(&golden);
+  fclose(manifest);
+  print_message("%d files, %d bad\n", n, n_bad);
+  assert_true(n > 700);
+  assert_int_equal(n_bad, 0);
+}
+
+/* ---- limits and sentences */
+
+static const char *const kinds[] = {"jpeg_420.jpg", "jpeg_420_progressive.jpg", "jpeg_made_ycck.jpg", "jpeg_420_restart.jpg",
+                                    "png_2_8.png", "png_0_16_adam7.png", "png_palette_alpha_8.png", "gif_8_interlaced.gif",
+                                    "gif_part.gif", "bmp_8_13x9.bmp", "bmp_rle8.bmp", "bmp_24_13x9.bmp", "pnm_1.pbm",
+                                    "pnm_3_1000.ppm", "pnm_5_65535.pgm", "pnm_6_255.ppm"};
+enum { N_KINDS = sizeof kinds / sizeof *kinds };
+
+static void test_limits(void **state) {
+  (void)state;
+  for (int i = 0; i < N_KINDS; i++) {
+    struct counter counter = {.n_until_failure = -1};
+    struct clipc__picture picture;
+    clipc_error error = {0};
+    assert_int_equal(decode_golden(&picture, kinds[i], &default_limits, &counter, &error), CLIPC_OK);
+    uint64_t n_pixels = (uint64_t)picture.width * (uint64_t)picture.height;
+    clipc__picture_free(&picture);
+
+    clipc_limits limits = default_limits;
+    limits.max_image_pixels = n_pixels;
+    assert_int_equal(decode_golden(&picture, kinds[i], &limits, &counter, &error), CLIPC_OK);
+    clipc__picture_free(&picture);
+    limits.max_image_pixels--;
+    assert_int_equal(decode_golden(&picture, kinds[i], &limits, &counter, &error), CLIPC_E_LIMIT);
+    assert_int_equal(error.status, CLIPC_E_LIMIT);
+    char number[32];
+    snprintf(number, sizeof number, "limit of %llu", (unsigned long long)limits.max_image_pixels);
+    assert_non_null(strstr(error.message, number));
+    assert_null(picture.data);
+
+    limits = default_limits;
+    limits.max_image_bytes = 10;
+    assert_int_equal(decode_golden(&picture, kinds[i], &limits, &counter, &error), CLIPC_E_LIMIT);
+    assert_non_null(strstr(error.message, "bytes are more than the limit of 10"));
+    assert_int_equal(counter.n_live, 0);
+  }
+}
+
+static void test_limits_come_first(void **state) {
+  (void)state;
+  static const char *const huge[] = {"png_huge.png", "png_huger.png", "png_too_wide.png", "gif_huge.gif",
+                                     "bmp_huge.bmp", "bmp_negative_width.bmp", "pnm_6_huge.ppm", "pnm_6_huger.ppm"};
+  for (size_t i = 0; i < sizeof huge / sizeof *huge; i++) {
+    struct counter counter = {.n_until_failure = -1};
+    struct clipc__picture picture;
+    assert_int_equal(decode_golden(&picture, huge[i], &default_limits, &counter, NULL), CLIPC_E_LIMIT);
+    assert_true(counter.most == 0);
+  }
+  /* A stream that inflates to more than the picture needs is not inflated further. */
+  struct counter counter = {.n_until_failure = -1};
+  struct clipc__picture picture;
+  assert_int_equal(decode_golden(&picture, "png_long_rows.png", &default_limits, &counter, NULL), CLIPC_OK);
+  clipc__picture_free(&picture);
+  assert_true(counter.most < 70000);
+}
+
+static void test_sentences(void **state) {
+  (void)state;
+  static const struct {
+    const char *name, *words;
+  } cases[] = {
+      {"other.webp", "WebP"}, {"other.avif", "AVIF"}, {"other.heic", "HEIC"}, {"other.tiff", "TIFF"}, {"other_mm.tiff", "TIFF"},
+      {"other.ico", "ICO"}, {"other.jp2", "JPEG 2000"}, {"other.jxl", "JPEG XL"}, {"other_box.jxl", "JPEG XL"}, {"other.psd", "Photoshop"},
+      {"other.svg", "SVG"}, {"other.pdf", "PDF"}, {"other_empty", "is empty"}, {"other_text", "no picture in a known format"},
+      {"jpeg_made_arithmetic.jpg", "arithmetic"}, {"jpeg_made_12bit.jpg", "12 bits"}, {"jpeg_truncated_half.jpg", "JPEG is truncated"},
+      {"jpeg_progressive_truncated.jpg", "JPEG is truncated"}, {"bmp_compression_4.bmp", "compression 4"}, {"png_huge.png", "60000 x 60000"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct counter counter = {.n_until_failure = -1};
+    struct clipc__picture picture;
+    clipc_error error = {0};
+    assert_int_not_equal(decode_golden(&picture, cases[i].name, &default_limits, &counter, &error), CLIPC_OK);
+    if (strstr(error.message, cases[i].words) == NULL) fail_msg("'%s' lacks '%s'", error.message, cases[i].words);
+  }
+}
+
+/* ---- trouble */
+
+static void test_failing_allocations(void **state) {
+  (void)state;
+  for (int i = 0; i < N_KINDS; i++) {
+    clipc_status status = CLIPC_E_NO_MEMORY;
+    for (long n = 0; status != CLIPC_OK; n++) {
+      struct counter counter = {.n_until_failure = n};
+      struct clipc__picture picture;
+      clipc_error error = {0};
+      status = decode_golden(&picture, kinds[i], &default_limits, &counter, &error);
+      if (status != CLIPC_OK) {
+        assert_int_equal(status, CLIPC_E_NO_MEMORY);
+        assert_int_equal(error.status, CLIPC_E_NO_MEMORY);
+        assert_null(picture.data);
+      }
+      clipc__picture_free(&picture);
+      assert_int_equal(counter.n_live, 0);
+      assert_true(n < 100);
+    }
+  }
+}
+
+static uint64_t random_state;
+
+static uint32_t random_below(uint32_t n) {
+  random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+  return (uint32_t)(random_state >> 33) % n;
+}
+
+/* Decodes bytes in a block of exactly their size, so that a sanitizer sees every read beyond them. */
+static void decode_damaged(const uint8_t *bytes, size_t n, const char *name) {
+  struct counter counter = {.n_until_failure = -1};
+  const clipc_allocator allocator = {counted_allocate, counted_release, &counter};
+  clipc_limits limits = {.max_image_bytes = 1u << 20, .max_image_pixels = 1u << 16};
+  struct clipc__picture picture;
+  clipc_error error = {0};
+  uint8_t *copy = malloc(n > 0 ? n : 1);
+  assert_non_null(copy);
+  memcpy(copy, bytes, n);
+  clipc_status status = clipc__picture_decode(&picture, copy, n, name, &limits, &allocator, &error);
+  free(copy);
+  if (status == CLIPC_OK) assert_true(picture.data != NULL && picture.width > 0 && picture.height > 0);
+  else assert_true(picture.data == NULL && error.status == status && error.message[0] != '\0');
+  clipc__picture_free(&picture);
+  assert_int_equal(counter.n_live, 0);
+}
+
+static void damage_golden(const char *name) {
+  struct clipc__file file = open_golden(name);
+  uint8_t *bytes = malloc(file.n_bytes + 1);
+  assert_non_null(bytes);
+  for (int round = 0; round < 8 && file.n_bytes > 0; round++) {
+    size_t n = file.n_bytes;
+    memcpy(bytes, file.data, n);
+    if (round % 2 == 1) n = random_below((uint32_t)n);
+    for (uint32_t k = random_below(4); k > 0 && n > 0; k--) {
+      /* Half the changes hit the header, where most decisions are made. */
+      size_t at = random_below(random_below(2) && n > 64 ? 64 : (uint32_t)n);
+      bytes[at] = (uint8_t)random_below(256);
+    }
+    decode_damaged(bytes, n, name);
+  }
+  free(bytes);
+  clipc__file_close(&file);
+}
+
+static void test_damaged_files(void **state) {
+  (void)state;
+  const char *seed = getenv("CLIPC_SEED");
+  random_state = seed ? strtoull(seed, NULL, 10) : 1;
+  print_message("seed %llu (CLIPC_SEED)\n", (unsigned long long)random_state);
+  FILE *manifest = fopen(GOLDENS "MANIFEST.txt", "r");
+  assert_non_null(manifest);
+  struct golden golden;
+  while (read_golden(manifest, &golden))
+    if (golden.name[0] != '.') damage_golden(golden.name); /* not the photographs */
+  fclose(manifest);
+}
+
+static void test_every_cut(void **state) {
+  (void)state;
+  for (int i = 0; i < N_KINDS; i++) {
+    struct clipc__file file = open_golden(kinds[i]);
+    for (size_t n = 0; n < file.n_bytes && n < 2000; n++) decode_damaged(file.data, n, kinds[i]);
+    clipc__file_close(&file);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_goldens),
+      cmocka_unit_test(test_limits),
+      cmocka_unit_test(test_limits_come_first),
+      cmocka_unit_test(test_sentences),
+      cmocka_unit_test(test_failing_allocations),
+      cmocka_unit_test(test_damaged_files),
+      cmocka_unit_test(test_every_cut),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
