@@ -30,7 +30,7 @@ HELPERS := $(filter-out $(TESTS),$(sort $(wildcard tests/*.c)))
 WARN := -std=c11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wframe-larger-than=4096
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 ALL_CPPFLAGS := -Iinclude -Isrc -DCLIPC_BLAS=$(BLAS) $(CPPFLAGS)
-ALL_CFLAGS := $(WARN) $(CFLAGS) $(if $(SAN),-O1,-O3) -ffp-contract=off -fPIC -fvisibility=hidden $(SANFLAGS)
+ALL_CFLAGS = $(WARN) $(CFLAGS) $(if $(SAN),-O1,-O3) -ffp-contract=off -fPIC -fvisibility=hidden $(SANFLAGS)
 LIBS := $(if $(filter 1,$(BLAS)),-lopenblas) -lcjson -lutf8proc -lm -lpthread
 
 OBJS     := $(SRCS:%.c=$(BUILD)/%.o)
@@ -58,6 +58,8 @@ $(BUILD)/clipc: $(CLI_OBJS) $(BUILD)/libclipc.a
 	$(Q)$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 # A test program may reach the internals: it is linked with the static library.
+$(BUILD)/tests/%.o: ALL_CPPFLAGS += -Itests -D_GNU_SOURCE
+$(BUILD)/tests/%.o: WARN := $(filter-out -Wframe-larger-than=%,$(WARN))
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(HELPER_OBJS) $(BUILD)/libclipc.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)

@@ -6,21 +6,15 @@
 
 #include <string.h>
 
-const char *clipc_version(void) {
-  return CLIPC_VERSION;
-}
+const char *clipc_version(void) { return CLIPC_VERSION; }
 
 const char *clipc_build_info(void) { return clipc__kernels_build(); }
 
-void clipc_shutdown(void) {
-  clipc__threads_stop();
-}
+void clipc_shutdown(void) { clipc__threads_stop(); }
 
 /* ---- options */
 
-static uint64_t limit_or(uint64_t value, uint64_t otherwise) {
-  return value ? value : otherwise;
-}
+static uint64_t limit_or(uint64_t value, uint64_t otherwise) { return value ? value : otherwise; }
 
 /* Checks options (NULL = defaults) and fills in what they leave open. */
 static clipc_status effective_options(clipc_options *out, const clipc_options *options, clipc_error *error) {
@@ -91,9 +85,7 @@ void clipc_model_close(clipc_model *model) {
   clipc__free(&allocator, model);
 }
 
-size_t clipc_embedding_dimension(const clipc_model *model) {
-  return model ? model->embedding_dimension : 0;
-}
+size_t clipc_embedding_dimension(const clipc_model *model) { return model ? model->embedding_dimension : 0; }
 
 const size_t *clipc_supported_dimensions(const clipc_model *model, size_t *n) {
   if (n) *n = model ? 1 : 0;
@@ -117,13 +109,9 @@ size_t clipc_context_length(const clipc_model *model) {
   return model && model->config.text.present ? (size_t)model->config.text.context_length : 0;
 }
 
-float clipc_logit_scale(const clipc_model *model) {
-  return model ? model->logit_scale : 0.0f;
-}
+float clipc_logit_scale(const clipc_model *model) { return model ? model->logit_scale : 0.0f; }
 
-float clipc_logit_bias(const clipc_model *model) {
-  return model ? model->logit_bias : 0.0f;
-}
+float clipc_logit_bias(const clipc_model *model) { return model ? model->logit_bias : 0.0f; }
 
 const clipc_preprocessing *clipc_model_preprocessing(const clipc_model *model) {
   return model && model->config.vision.present ? &model->config.preprocessing : NULL;
@@ -131,9 +119,7 @@ const clipc_preprocessing *clipc_model_preprocessing(const clipc_model *model) {
 
 /* ---- inputs */
 
-clipc_image clipc_image_path(const char *path) {
-  return (clipc_image){.kind = CLIPC_IMAGE_PATH, .data = path};
-}
+clipc_image clipc_image_path(const char *path) { return (clipc_image){.kind = CLIPC_IMAGE_PATH, .data = path}; }
 
 clipc_image clipc_image_bytes(const void *bytes, size_t n_bytes) {
   return (clipc_image){.kind = CLIPC_IMAGE_BYTES, .data = bytes, .n_bytes = n_bytes};
@@ -148,17 +134,11 @@ clipc_image clipc_image_pixels(const float *pixels) {
   return (clipc_image){.kind = CLIPC_IMAGE_PIXELS, .data = pixels};
 }
 
-clipc_text clipc_text_utf8(const char *utf8, size_t n_bytes) {
-  return (clipc_text){.utf8 = utf8, .n_bytes = n_bytes};
-}
+clipc_text clipc_text_utf8(const char *utf8, size_t n_bytes) { return (clipc_text){.utf8 = utf8, .n_bytes = n_bytes}; }
 
-clipc_text clipc_text_string(const char *string) {
-  return clipc_text_utf8(string, string ? strlen(string) : 0);
-}
+clipc_text clipc_text_string(const char *string) { return clipc_text_utf8(string, string ? strlen(string) : 0); }
 
-clipc_text clipc_text_ids(const int32_t *ids, size_t n_ids) {
-  return (clipc_text){.ids = ids, .n_ids = n_ids};
-}
+clipc_text clipc_text_ids(const int32_t *ids, size_t n_ids) { return (clipc_text){.ids = ids, .n_ids = n_ids}; }
 
 /* ---- stages */
 

@@ -28,7 +28,8 @@ struct clipc_session {
   size_t n_items, next_item, n_sequences;
   float *embeddings;
   clipc_error *item_errors;
-  clipc_error first_error;
+  clipc_error first_error; /* of item first_failed; n_items = none */
+  size_t first_failed;
 };
 
 clipc_status clipc_session_open(clipc_session **out, clipc_model *model, const clipc_session_options *options,
@@ -71,9 +72,7 @@ void clipc_session_close(clipc_session *session) {
   clipc_model_close(model);
 }
 
-const clipc_model *clipc__session_model(const clipc_session *session) {
-  return session->model;
-}
+const clipc_model *clipc__session_model(const clipc_session *session) { return session->model; }
 
 /* ---- gathering a piece */
 
@@ -130,7 +129,9 @@ static void gather_text(void *context, size_t index, int slot) {
 
 static void set_outcome(clipc_session *session, size_t item, const clipc_error *outcome) {
   if (session->item_errors) session->item_errors[item] = *outcome;
-  if (outcome->status != CLIPC_OK && session->first_error.status == CLIPC_OK) session->first_error = *outcome;
+  if (outcome->status == CLIPC_OK || item >= session->first_failed) return;
+  session->first_error = *outcome;
+  session->first_failed = item;
 }
 
 /* Moves what succeeded together: sequence s of the piece is item items[s]. */
@@ -239,7 +240,7 @@ static clipc_status begin_items(clipc_session *session, int tower, const clipc_i
   if (n > 0 && embeddings == NULL) return clipc__fail(error, CLIPC_E_INVALID, "embeddings is NULL");
   session->images = images;
   session->texts = texts;
-  session->n_items = n;
+  session->n_items = session->first_failed = n;
   session->next_item = session->n_sequences = 0;
   session->embeddings = embeddings;
   session->item_errors = item_errors;

@@ -5,8 +5,6 @@ cc=${CC:-cc}
 export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
 lib_sources=$(ls src/base/*.c src/kernels/*.c src/image/*.c src/text/*.c src/weights/*.c src/model/*.c src/*.c)
 libs="-lcjson -lutf8proc -lm -lpthread"
-blas="-DCLIPC_BLAS=0"
-if grep -q openblas "$build/back_end" 2>/dev/null; then blas="-DCLIPC_BLAS=1"; fi
 
 set -- layers 'sh tests/layers.sh' headers 'sh tests/headers.sh'
 set -- "$@" exports "sh tests/exports.sh $build/libclipc.so.0 $build/dist/clipc.o"

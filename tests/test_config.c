@@ -225,6 +225,9 @@ static void test_both_families(void **state) {
   folder_put_text("config.json", "{\"architecture\":\"vit_base_patch32_clip_224\",\"num_classes\":0}");
   assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
   assert_true(config.open_clip);
+  folder_put_text("config.json", "{\"model_type\":\"timm_wrapper\"}");
+  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
+  assert_true(config.open_clip);
   drop_all();
   assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_E_IO);
   assert_non_null(strstr(error.message, "no config.json and no open_clip_config.json"));

@@ -198,8 +198,9 @@ static uint32_t random_below(uint32_t n) {
 }
 
 static uint32_t random_character(void) {
-  static const uint16_t likely[] = {'&', '#', ';', 'x', ' ', '<', '\n', '\r', 0x1B, '[', '?', 0x1A, 0xA0, 0xC0, 0xC2,
-                                    0xC3, 0xE2, 0xED, 0xEF, 0xF0, 0x20AC, 0x2122, 0x201C, 0xFFFD, 0x0413, 0x0301};
+  static const uint16_t likely[] = {'&',  '#',  ';',    'x',    ' ',    '<',    '\n',   '\r',  0x1B,
+                                    '[',  '?',  0x1A,   0xA0,   0xC0,   0xC2,   0xC3,   0xE2,  0xED,
+                                    0xEF, 0xF0, 0x20AC, 0x2122, 0x201C, 0xFFFD, 0x0413, 0x0301};
   switch (random_below(6)) {
   case 0: return 0x20 + random_below(0x60);
   case 1: return 0x80 + random_below(0x80);
@@ -248,8 +249,8 @@ static void test_random(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_fix_text), cmocka_unit_test(test_html_unescape), cmocka_unit_test(test_million),
-      cmocka_unit_test(test_long_is_fast), cmocka_unit_test(test_no_memory), cmocka_unit_test(test_random),
+      cmocka_unit_test(test_fix_text),     cmocka_unit_test(test_html_unescape), cmocka_unit_test(test_million),
+      cmocka_unit_test(test_long_is_fast), cmocka_unit_test(test_no_memory),     cmocka_unit_test(test_random),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,9 +6,7 @@
 
 #define ALIGNMENT 64u
 
-bool clipc__multiply(size_t *product, size_t a, size_t b) {
-  return !__builtin_mul_overflow(a, b, product);
-}
+bool clipc__multiply(size_t *product, size_t a, size_t b) { return !__builtin_mul_overflow(a, b, product); }
 
 void *clipc__alloc(const clipc_allocator *allocator, size_t n, size_t size) {
   size_t n_bytes, with_room;

@@ -334,7 +334,7 @@ static void png_describe(const struct png_file *png, struct clipc__picture *out)
 clipc_status clipc__png_decode(struct clipc__picture *out, const struct clipc__source *source) {
   struct png_file png = {.source = source, .n_alphas = -1};
   uint8_t *stream = NULL;
-  size_t at, n_stream;
+  size_t at = 0, n_stream = 0;
   clipc_status status = png_read_front(&png, &at);
   if (status == CLIPC_OK) status = png_join_data(&png, &at, &stream, &n_stream);
   if (status == CLIPC_OK) status = clipc__source_picture(source, out, png_mode(&png), png.width, png.height);

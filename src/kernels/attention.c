@@ -16,9 +16,7 @@ struct attention_job {
   const size_t *pooled;
 };
 
-size_t clipc__attention_scratch(size_t longest) {
-  return QUERY_TILE * longest;
-}
+size_t clipc__attention_scratch(size_t longest) { return QUERY_TILE * longest; }
 
 static void attention_chunk(void *context, size_t chunk, int slot) {
   const struct attention_job *job = context;

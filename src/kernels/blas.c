@@ -15,9 +15,7 @@
 /* The one lock for what OpenBLAS itself has one of per process. */
 static pthread_mutex_t blas_mutex = PTHREAD_MUTEX_INITIALIZER;
 
-static bool blas_is_reentrant(void) {
-  return openblas_get_parallel() == OPENBLAS_THREAD;
-}
+static bool blas_is_reentrant(void) { return openblas_get_parallel() == OPENBLAS_THREAD; }
 
 static void blas_sgemm(CBLAS_TRANSPOSE transpose_w, size_t m, size_t n, size_t k, const float *x, size_t x_stride,
                        const float *w, size_t w_stride, float beta, float *y, size_t y_stride) {
@@ -44,18 +42,12 @@ void clipc__kernels_blas(struct clipc__kernels *kernels) {
   kernels->gemm_nn_f32 = gemm_nn_f32_blas;
 }
 
-const char *clipc__kernels_back_end(void) {
-  return "OpenBLAS";
-}
+const char *clipc__kernels_build(void) { return "f32, products by OpenBLAS"; }
 
 #else
 
-void clipc__kernels_blas(struct clipc__kernels *kernels) {
-  (void)kernels;
-}
+void clipc__kernels_blas(struct clipc__kernels *kernels) { (void)kernels; }
 
-const char *clipc__kernels_back_end(void) {
-  return "plain C";
-}
+const char *clipc__kernels_build(void) { return "f32, products in plain C"; }
 
 #endif

@@ -19,9 +19,7 @@ struct linear_job {
   enum clipc__linear_output output;
 };
 
-static size_t smaller(size_t a, size_t b) {
-  return a < b ? a : b;
-}
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 static void linear_chunk(void *context, size_t chunk, int slot) {
   (void)slot;

@@ -1,9 +1,7 @@
 /* The workspace plan: every buffer that a computation needs, sized from the model, allocated once. */
 #include "model/model.h"
 
-static size_t larger(size_t a, size_t b) {
-  return a > b ? a : b;
-}
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 /* What one sequence of a tower needs at most, in elements. */
 struct workspace_plan {

@@ -69,8 +69,10 @@ static const char *ftfy_change_of(uint32_t code_point) {
   while (low < high) {
     size_t middle = low + (high - low) / 2;
     if (ftfy_changes[middle].code_point == code_point) return ftfy_changes[middle].text;
-    if (ftfy_changes[middle].code_point < code_point) low = middle + 1;
-    else high = middle;
+    if (ftfy_changes[middle].code_point < code_point)
+      low = middle + 1;
+    else
+      high = middle;
   }
   return NULL;
 }

@@ -24,8 +24,10 @@ static bool ftfy_is_word(uint32_t code_point) {
   size_t low = 0, high = sizeof ftfy_word_turns / sizeof ftfy_word_turns[0];
   while (low < high) {
     size_t middle = low + (high - low) / 2;
-    if (ftfy_word_turns[middle] <= code_point) low = middle + 1;
-    else high = middle;
+    if (ftfy_word_turns[middle] <= code_point)
+      low = middle + 1;
+    else
+      high = middle;
   }
   return low & 1;
 }
@@ -76,8 +78,10 @@ static bool ftfy_encode(struct clipc__bytes *out, const struct ftfy_encoding *en
     size_t low = 0, high = encoding->n;
     while (high - low > 1) {
       size_t middle = (low + high) / 2;
-      if (encoding->code_points[middle] <= code_point) low = middle;
-      else high = middle;
+      if (encoding->code_points[middle] <= code_point)
+        low = middle;
+      else
+        high = middle;
     }
     out->data[out->n_bytes++] = encoding->bytes[low];
   }
@@ -88,8 +92,8 @@ static bool ftfy_encode(struct clipc__bytes *out, const struct ftfy_encoding *en
 enum {
   FTFY_SPACE = 1 << 0,
   FTFY_QUESTION = 1 << 1,
-  FTFY_LOST = 1 << 2,   /* 0x1A, which stands for U+FFFD */
-  FTFY_80_BF = 1 << 3,  /* those that continue a sequence */
+  FTFY_LOST = 1 << 2,      /* 0x1A, which stands for U+FFFD */
+  FTFY_80_BF = 1 << 3,     /* those that continue a sequence */
   FTFY_NOT_SPACE = 1 << 4, /* of them, all but 0x85 and 0xA0 */
   FTFY_A0_AF = 1 << 5,
   FTFY_B0_BF = 1 << 6,
@@ -159,7 +163,8 @@ static size_t ftfy_match(const uint16_t (*patterns)[FTFY_LONGEST_PATTERN], size_
     if (!(patterns[p][0] & first)) continue;
     size_t length = 1;
     while (length < FTFY_LONGEST_PATTERN && patterns[p][length] != 0 && length < n &&
-           (patterns[p][length] & ftfy_byte_sets(s[length]))) length++;
+           (patterns[p][length] & ftfy_byte_sets(s[length])))
+      length++;
     if (length == FTFY_LONGEST_PATTERN || patterns[p][length] == 0) return length;
   }
   return 0;

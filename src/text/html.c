@@ -21,8 +21,10 @@ static const struct html_entity *html_find(const uint8_t *name, size_t n) {
     size_t n_common = n < entity->n_name ? n : entity->n_name;
     int order = memcmp(html_pool + entity->at, name, n_common);
     if (order == 0 && n == entity->n_name) return entity;
-    if (order < 0 || (order == 0 && entity->n_name < n)) low = middle + 1;
-    else high = middle;
+    if (order < 0 || (order == 0 && entity->n_name < n))
+      low = middle + 1;
+    else
+      high = middle;
   }
   return NULL;
 }
@@ -47,9 +49,12 @@ static size_t html_number(uint32_t *number, const uint8_t *text, size_t n) {
   for (; i < n; i++) {
     uint8_t lower = text[i] | 0x20;
     uint32_t digit;
-    if (text[i] >= '0' && text[i] <= '9') digit = text[i] - (uint32_t)'0';
-    else if (hexadecimal && lower >= 'a' && lower <= 'f') digit = lower - (uint32_t)'a' + 10;
-    else break;
+    if (text[i] >= '0' && text[i] <= '9')
+      digit = text[i] - (uint32_t)'0';
+    else if (hexadecimal && lower >= 'a' && lower <= 'f')
+      digit = lower - (uint32_t)'a' + 10;
+    else
+      break;
     value = value * (hexadecimal ? 16 : 10) + digit;
     if (value > 0x110000) value = 0x110000;
   }
@@ -58,10 +63,10 @@ static size_t html_number(uint32_t *number, const uint8_t *text, size_t n) {
 }
 
 uint32_t clipc__windows_1252(uint32_t code_point) {
-  static const uint16_t c1[32] = {
-      0x20AC, 0x0081, 0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021, 0x02C6, 0x2030, 0x0160, 0x2039, 0x0152, 0x008D,
-      0x017D, 0x008F, 0x0090, 0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014, 0x02DC, 0x2122, 0x0161, 0x203A,
-      0x0153, 0x009D, 0x017E, 0x0178};
+  static const uint16_t c1[32] = {0x20AC, 0x0081, 0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021,
+                                  0x02C6, 0x2030, 0x0160, 0x2039, 0x0152, 0x008D, 0x017D, 0x008F,
+                                  0x0090, 0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2013, 0x2014,
+                                  0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0x009D, 0x017E, 0x0178};
   return code_point >= 0x80 && code_point < 0xA0 ? c1[code_point - 0x80] : code_point;
 }
 
