@@ -80,8 +80,9 @@ static bool read_golden(FILE *manifest, struct golden *golden) {
   char line[256];
   if (fgets(line, sizeof line, manifest) == NULL) return false;
   memset(golden, 0, sizeof *golden);
-  int n = sscanf(line, "%63s %31s %7s %d %d %15s %15s %15s %d", golden->name, golden->status, golden->mode, &golden->width,
-                 &golden->height, golden->crc_data, golden->crc_rgb, golden->crc_white, &golden->orientation);
+  int n =
+      sscanf(line, "%63s %31s %7s %d %d %15s %15s %15s %d", golden->name, golden->status, golden->mode, &golden->width,
+             &golden->height, golden->crc_data, golden->crc_rgb, golden->crc_white, &golden->orientation);
   assert_true(n >= 2);
   return true;
 }
@@ -139,10 +140,22 @@ static void test_goldens(void **state) {
 
 /* ---- limits and sentences */
 
-static const char *const kinds[] = {"jpeg_420.jpg", "jpeg_420_progressive.jpg", "jpeg_made_ycck.jpg", "jpeg_420_restart.jpg",
-                                    "png_2_8.png", "png_0_16_adam7.png", "png_palette_alpha_8.png", "gif_8_interlaced.gif",
-                                    "gif_part.gif", "bmp_8_13x9.bmp", "bmp_rle8.bmp", "bmp_24_13x9.bmp", "pnm_1.pbm",
-                                    "pnm_3_1000.ppm", "pnm_5_65535.pgm", "pnm_6_255.ppm"};
+static const char *const kinds[] = {"jpeg_420.jpg",
+                                    "jpeg_420_progressive.jpg",
+                                    "jpeg_made_ycck.jpg",
+                                    "jpeg_420_restart.jpg",
+                                    "png_2_8.png",
+                                    "png_0_16_adam7.png",
+                                    "png_palette_alpha_8.png",
+                                    "gif_8_interlaced.gif",
+                                    "gif_part.gif",
+                                    "bmp_8_13x9.bmp",
+                                    "bmp_rle8.bmp",
+                                    "bmp_24_13x9.bmp",
+                                    "pnm_1.pbm",
+                                    "pnm_3_1000.ppm",
+                                    "pnm_5_65535.pgm",
+                                    "pnm_6_255.ppm"};
 enum { N_KINDS = sizeof kinds / sizeof *kinds };
 
 static void test_limits(void **state) {
@@ -177,8 +190,8 @@ static void test_limits(void **state) {
 
 static void test_limits_come_first(void **state) {
   (void)state;
-  static const char *const huge[] = {"png_huge.png", "png_huger.png", "png_too_wide.png", "gif_huge.gif",
-                                     "bmp_huge.bmp", "bmp_negative_width.bmp", "pnm_6_huge.ppm", "pnm_6_huger.ppm"};
+  static const char *const huge[] = {"png_huge.png", "png_huger.png",          "png_too_wide.png", "gif_huge.gif",
+                                     "bmp_huge.bmp", "bmp_negative_width.bmp", "pnm_6_huge.ppm",   "pnm_6_huger.ppm"};
   for (size_t i = 0; i < sizeof huge / sizeof *huge; i++) {
     struct counter counter = {.n_until_failure = -1};
     struct clipc__picture picture;
@@ -198,11 +211,26 @@ static void test_sentences(void **state) {
   static const struct {
     const char *name, *words;
   } cases[] = {
-      {"other.webp", "WebP"}, {"other.avif", "AVIF"}, {"other.heic", "HEIC"}, {"other.tiff", "TIFF"}, {"other_mm.tiff", "TIFF"},
-      {"other.ico", "ICO"}, {"other.jp2", "JPEG 2000"}, {"other.jxl", "JPEG XL"}, {"other_box.jxl", "JPEG XL"}, {"other.psd", "Photoshop"},
-      {"other.svg", "SVG"}, {"other.pdf", "PDF"}, {"other_empty", "is empty"}, {"other_text", "no picture in a known format"},
-      {"jpeg_made_arithmetic.jpg", "arithmetic"}, {"jpeg_made_12bit.jpg", "12 bits"}, {"jpeg_truncated_half.jpg", "JPEG is truncated"},
-      {"jpeg_progressive_truncated.jpg", "JPEG is truncated"}, {"bmp_compression_4.bmp", "compression 4"}, {"png_huge.png", "60000 x 60000"},
+      {"other.webp", "WebP"},
+      {"other.avif", "AVIF"},
+      {"other.heic", "HEIC"},
+      {"other.tiff", "TIFF"},
+      {"other_mm.tiff", "TIFF"},
+      {"other.ico", "ICO"},
+      {"other.jp2", "JPEG 2000"},
+      {"other.jxl", "JPEG XL"},
+      {"other_box.jxl", "JPEG XL"},
+      {"other.psd", "Photoshop"},
+      {"other.svg", "SVG"},
+      {"other.pdf", "PDF"},
+      {"other_empty", "is empty"},
+      {"other_text", "no picture in a known format"},
+      {"jpeg_made_arithmetic.jpg", "arithmetic"},
+      {"jpeg_made_12bit.jpg", "12 bits"},
+      {"jpeg_truncated_half.jpg", "JPEG is truncated"},
+      {"jpeg_progressive_truncated.jpg", "JPEG is truncated"},
+      {"bmp_compression_4.bmp", "compression 4"},
+      {"png_huge.png", "60000 x 60000"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     struct counter counter = {.n_until_failure = -1};
@@ -255,8 +283,10 @@ static void decode_damaged(const uint8_t *bytes, size_t n, const char *name) {
   memcpy(copy, bytes, n);
   clipc_status status = clipc__picture_decode(&picture, copy, n, name, &limits, &allocator, &error);
   free(copy);
-  if (status == CLIPC_OK) assert_true(picture.data != NULL && picture.width > 0 && picture.height > 0);
-  else assert_true(picture.data == NULL && error.status == status && error.message[0] != '\0');
+  if (status == CLIPC_OK)
+    assert_true(picture.data != NULL && picture.width > 0 && picture.height > 0);
+  else
+    assert_true(picture.data == NULL && error.status == status && error.message[0] != '\0');
   clipc__picture_free(&picture);
   assert_int_equal(counter.n_live, 0);
 }

@@ -10,21 +10,16 @@ enum { BMP_RAW = 0, BMP_RLE8 = 1, BMP_RLE4 = 2, BMP_BITFIELDS = 3 };
 /* How a pixel of more than 8 bits is stored. */
 struct bmp_layout {
   int bits;
-  uint32_t masks[4];     /* red, green, blue, alpha */
+  uint32_t masks[4];              /* red, green, blue, alpha */
   int8_t red, green, blue, alpha; /* byte of each; -1: none; 16 bits: bits of green in green */
 };
 
 static const struct bmp_layout bmp_layouts[] = {
-    {32, {0xFF0000, 0xFF00, 0xFF, 0}, 2, 1, 0, -1},
-    {32, {0xFF000000, 0xFF0000, 0xFF00, 0}, 3, 2, 1, -1},
-    {32, {0xFF000000, 0xFF00, 0xFF, 0}, 3, 1, 0, -1},
-    {32, {0xFF000000, 0xFF0000, 0xFF00, 0xFF}, 3, 2, 1, 0},
-    {32, {0xFF, 0xFF00, 0xFF0000, 0xFF000000}, 0, 1, 2, 3},
-    {32, {0xFF0000, 0xFF00, 0xFF, 0xFF000000}, 2, 1, 0, 3},
-    {32, {0xFF000000, 0xFF00, 0xFF, 0xFF0000}, 3, 1, 0, 2},
-    {32, {0, 0, 0, 0}, 2, 1, 0, 3},
-    {24, {0xFF0000, 0xFF00, 0xFF, 0}, 2, 1, 0, -1},
-    {16, {0xF800, 0x7E0, 0x1F, 0}, -1, 6, -1, -1},
+    {32, {0xFF0000, 0xFF00, 0xFF, 0}, 2, 1, 0, -1},         {32, {0xFF000000, 0xFF0000, 0xFF00, 0}, 3, 2, 1, -1},
+    {32, {0xFF000000, 0xFF00, 0xFF, 0}, 3, 1, 0, -1},       {32, {0xFF000000, 0xFF0000, 0xFF00, 0xFF}, 3, 2, 1, 0},
+    {32, {0xFF, 0xFF00, 0xFF0000, 0xFF000000}, 0, 1, 2, 3}, {32, {0xFF0000, 0xFF00, 0xFF, 0xFF000000}, 2, 1, 0, 3},
+    {32, {0xFF000000, 0xFF00, 0xFF, 0xFF0000}, 3, 1, 0, 2}, {32, {0, 0, 0, 0}, 2, 1, 0, 3},
+    {24, {0xFF0000, 0xFF00, 0xFF, 0}, 2, 1, 0, -1},         {16, {0xF800, 0x7E0, 0x1F, 0}, -1, 6, -1, -1},
     {16, {0x7C00, 0x3E0, 0x1F, 0}, -1, 5, -1, -1},
 };
 
@@ -52,10 +47,12 @@ static clipc_status bmp_find_layout(struct bmp_file *bmp, const uint32_t masks[4
   size_t n_masks = bmp->bits == 32 ? 4 : 3;
   for (size_t i = 0; i < sizeof bmp_layouts / sizeof *bmp_layouts; i++) {
     bmp->layout = &bmp_layouts[i];
-    if (bmp->layout->bits == (int)bmp->bits && memcmp(bmp->layout->masks, masks, n_masks * sizeof *masks) == 0) return CLIPC_OK;
+    if (bmp->layout->bits == (int)bmp->bits && memcmp(bmp->layout->masks, masks, n_masks * sizeof *masks) == 0)
+      return CLIPC_OK;
   }
-  return clipc__source_fail(bmp->source, CLIPC_E_UNSUPPORTED, "is a BMP with bit fields %x, %x, %x, %x, which are not read",
-                            masks[0], masks[1], masks[2], masks[3]);
+  return clipc__source_fail(bmp->source, CLIPC_E_UNSUPPORTED,
+                            "is a BMP with bit fields %x, %x, %x, %x, which are not read", masks[0], masks[1], masks[2],
+                            masks[3]);
 }
 
 /* The bit fields: in the header from its 40th byte, or behind a header of 40. */
@@ -122,7 +119,8 @@ static clipc_status bmp_read_palette(struct bmp_file *bmp) {
   for (size_t i = 0; i < n && grey; i++) {
     uint8_t value = (uint8_t)(n == 2 ? i * 255 : i);
     const uint8_t *entry = bmp->palette + i * bmp->entry_bytes;
-    grey = (i + 1) * bmp->entry_bytes <= bmp->n_palette_bytes && entry[0] == value && entry[1] == value && entry[2] == value;
+    grey = (i + 1) * bmp->entry_bytes <= bmp->n_palette_bytes && entry[0] == value && entry[1] == value &&
+           entry[2] == value;
   }
   bmp->mode = !grey ? CLIPC__MODE_P : n <= 2 ? CLIPC__MODE_1 : CLIPC__MODE_L;
   if (!grey && bmp->n_palette_bytes > 256 * bmp->entry_bytes)
@@ -170,13 +168,17 @@ static clipc_status bmp_read_raw(const struct bmp_file *bmp, struct clipc__pictu
   /* Pillow reads grey palettes as plain grey, so each pixel takes 8 bits, or 1, whatever the header says. */
   uint32_t n_bits = bmp->mode == CLIPC__MODE_1 ? 1 : bmp->mode == CLIPC__MODE_L ? 8 : bmp->bits;
   size_t stride = ((size_t)bmp->width * bmp->bits + 31) / 32 * 4, row_bytes = ((size_t)bmp->width * n_bits + 7) / 8;
-  if (stride < row_bytes) return clipc__source_fail(bmp->source, CLIPC_E_FORMAT, "BMP has a grey palette with too few bits");
+  if (stride < row_bytes)
+    return clipc__source_fail(bmp->source, CLIPC_E_FORMAT, "BMP has a grey palette with too few bits");
   size_t n = bmp->source->n_bytes, offset = bmp->offset ? bmp->offset : bmp->at;
-  if (offset > n || row_bytes > n - offset || (n - offset - row_bytes) / stride < bmp->height - 1) return bmp_truncated(bmp);
+  if (offset > n || row_bytes > n - offset || (n - offset - row_bytes) / stride < bmp->height - 1)
+    return bmp_truncated(bmp);
   const uint8_t *in = bmp->source->bytes + offset;
   for (uint32_t y = 0; y < bmp->height; y++, in += stride) {
-    if (bmp->bits > 8) bmp_unpack_colours(bmp, bmp_row(bmp, out, y), in);
-    else bmp_unpack_indices(bmp, bmp_row(bmp, out, y), in, n_bits);
+    if (bmp->bits > 8)
+      bmp_unpack_colours(bmp, bmp_row(bmp, out, y), in);
+    else
+      bmp_unpack_indices(bmp, bmp_row(bmp, out, y), in, n_bits);
   }
   return CLIPC_OK;
 }

@@ -31,11 +31,11 @@ clipc_status clipc__source_size(const struct clipc__source *source, uint64_t wid
   return CLIPC_OK;
 }
 
-clipc_status clipc__source_picture(const struct clipc__source *source, struct clipc__picture *out, enum clipc__mode mode,
-                                   uint64_t width, uint64_t height) {
+clipc_status clipc__source_picture(const struct clipc__source *source, struct clipc__picture *out,
+                                   enum clipc__mode mode, uint64_t width, uint64_t height) {
   if (clipc__picture_make(out, mode, (int)width, (int)height, source->allocator, NULL) == CLIPC_OK) return CLIPC_OK;
-  return clipc__source_fail(source, CLIPC_E_NO_MEMORY, "no memory for its %llu x %llu pixels", (unsigned long long)width,
-                            (unsigned long long)height);
+  return clipc__source_fail(source, CLIPC_E_NO_MEMORY, "no memory for its %llu x %llu pixels",
+                            (unsigned long long)width, (unsigned long long)height);
 }
 
 /* ---- formats */
@@ -47,7 +47,8 @@ struct image_magic {
   clipc_status (*decode)(struct clipc__picture *out, const struct clipc__source *source); /* NULL: known, not read */
 };
 
-#define MAGIC(bytes, at, name, decode) {bytes, at, sizeof(bytes) - 1, name, decode}
+#define MAGIC(bytes, at, name, decode)                                                                                 \
+  { bytes, at, sizeof(bytes) - 1, name, decode }
 static const struct image_magic image_formats[] = {
     MAGIC("\xFF\xD8\xFF", 0, "JPEG", clipc__jpeg_decode),
     MAGIC("\x89PNG\r\n\x1A\n", 0, "PNG", clipc__png_decode),
@@ -114,7 +115,9 @@ clipc_status clipc__picture_decode(struct clipc__picture *out, const uint8_t *by
                               format->name);
   struct clipc__picture picture = {.allocator = *allocator};
   clipc_status status = format->decode(&picture, &source);
-  if (status == CLIPC_OK) *out = picture;
-  else clipc__picture_free(&picture);
+  if (status == CLIPC_OK)
+    *out = picture;
+  else
+    clipc__picture_free(&picture);
   return status;
 }

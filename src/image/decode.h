@@ -25,8 +25,8 @@ CLIPC_PRIVATE clipc_status clipc__pnm_decode(struct clipc__picture *out, const s
 CLIPC_PRIVATE clipc_status clipc__source_size(const struct clipc__source *source, uint64_t width, uint64_t height);
 
 /* "name: <format> ..." and "name: no memory to decode it". */
-CLIPC_PRIVATE clipc_status clipc__source_fail(const struct clipc__source *source, clipc_status status, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+CLIPC_PRIVATE clipc_status clipc__source_fail(const struct clipc__source *source, clipc_status status,
+                                              const char *format, ...) __attribute__((format(printf, 3, 4)));
 CLIPC_PRIVATE clipc_status clipc__source_no_memory(const struct clipc__source *source);
 /* clipc__picture_make with the source's name in the sentence. */
 CLIPC_PRIVATE clipc_status clipc__source_picture(const struct clipc__source *source, struct clipc__picture *out,

@@ -35,9 +35,12 @@ int clipc__xmp_orientation(const uint8_t *xmp, size_t n_bytes) {
   for (size_t i = 0; i + n_key + 2 < n_bytes; i++) {
     if (memcmp(xmp + i, key, n_key) != 0) continue;
     const uint8_t *p = xmp + i + n_key, *end = xmp + n_bytes;
-    if (end - p >= 3 && p[0] == '=' && p[1] == '"') p += 2;
-    else if (p[0] == '>') p += 1;
-    else continue;
+    if (end - p >= 3 && p[0] == '=' && p[1] == '"')
+      p += 2;
+    else if (p[0] == '>')
+      p += 1;
+    else
+      continue;
     if (*p >= '0' && *p <= '9') return *p >= '1' && *p <= '8' ? *p - '0' : 1;
   }
   return 0;

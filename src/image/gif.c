@@ -70,7 +70,8 @@ static bool gif_skip_extension(struct gif_file *gif) {
 /* Reads up to the image descriptor, which is taken. */
 static clipc_status gif_read_front(struct gif_file *gif) {
   const uint8_t *screen = gif_take(gif, 13), *p;
-  if (screen == NULL || ((screen[10] & 0x80) && !gif_take_palette(gif, screen[10]))) return gif_fail(gif, "GIF is truncated");
+  if (screen == NULL || ((screen[10] & 0x80) && !gif_take_palette(gif, screen[10])))
+    return gif_fail(gif, "GIF is truncated");
   gif->width = clipc__le16(screen + 6);
   gif->height = clipc__le16(screen + 8);
   while ((p = gif_take(gif, 1)) != NULL && *p != ',') {
@@ -123,8 +124,14 @@ static void gif_next_row(struct gif_canvas *canvas) {
   while (canvas->y >= canvas->gif->frame_height) {
     switch (canvas->pass) {
     case 1: canvas->y = 4; break;
-    case 2: canvas->y = 2; canvas->step = 4; break;
-    case 3: canvas->y = 1; canvas->step = 2; break;
+    case 2:
+      canvas->y = 2;
+      canvas->step = 4;
+      break;
+    case 3:
+      canvas->y = 1;
+      canvas->step = 2;
+      break;
     default: canvas->full = true; return;
     }
     canvas->pass++;

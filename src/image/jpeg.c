@@ -33,12 +33,24 @@ static const uint8_t jpeg_ac_values[2][162] = {
      0xC2, 0xC3, 0xC4, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xCA, 0xD2, 0xD3, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8, 0xD9, 0xDA,
      0xE2, 0xE3, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9, 0xEA, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xF7, 0xF8, 0xF9, 0xFA}};
 
-static const uint8_t jpeg_natural_order[64] = {
-    0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6,  7,  14, 21, 28,
-    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
+static const uint8_t jpeg_natural_order[64] = {0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,
+                                               12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6,  7,  14, 21, 28,
+                                               35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,
+                                               58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
 
-enum { MARKER_SOF0 = 0xC0, MARKER_DHT = 0xC4, MARKER_RST0 = 0xD0, MARKER_SOI = 0xD8, MARKER_EOI = 0xD9, MARKER_SOS = 0xDA,
-       MARKER_DQT = 0xDB, MARKER_DRI = 0xDD, MARKER_APP0 = 0xE0, MARKER_APP1 = 0xE1, MARKER_APP14 = 0xEE };
+enum {
+  MARKER_SOF0 = 0xC0,
+  MARKER_DHT = 0xC4,
+  MARKER_RST0 = 0xD0,
+  MARKER_SOI = 0xD8,
+  MARKER_EOI = 0xD9,
+  MARKER_SOS = 0xDA,
+  MARKER_DQT = 0xDB,
+  MARKER_DRI = 0xDD,
+  MARKER_APP0 = 0xE0,
+  MARKER_APP1 = 0xE1,
+  MARKER_APP14 = 0xEE
+};
 
 struct jpeg_file {
   const struct clipc__source *source;
@@ -133,7 +145,8 @@ static clipc_status jpeg_read_sof(struct jpeg_file *file, int marker, const uint
                               marker - MARKER_SOF0, marker > MARKER_SOF0 + 8 ? " (arithmetic coding)" : "");
   if (frame->n_components > 0) return jpeg_fail(file, "JPEG has two frames");
   if (n < 6 || n != 6 + 3 * (size_t)p[5]) return jpeg_fail(file, "JPEG frame header is damaged");
-  if (p[0] != 8) return clipc__source_fail(file->source, CLIPC_E_UNSUPPORTED, "is a JPEG of %d bits, only 8 are read", p[0]);
+  if (p[0] != 8)
+    return clipc__source_fail(file->source, CLIPC_E_UNSUPPORTED, "is a JPEG of %d bits, only 8 are read", p[0]);
   int n_components = p[5];
   if (n_components != 1 && n_components != 3 && n_components != 4)
     return clipc__source_fail(file->source, CLIPC_E_UNSUPPORTED, "is a JPEG of %d components, only 1, 3 and 4 are read",
@@ -170,7 +183,8 @@ static clipc_status jpeg_read_sos(struct jpeg_file *file, struct jpeg_scan *scan
     scan->component[i] = c;
     scan->dc[i] = p[2 + 2 * i] >> 4;
     scan->ac[i] = p[2 + 2 * i] & 15;
-    if (c == frame->n_components || scan->dc[i] > 3 || scan->ac[i] > 3) return jpeg_fail(file, "JPEG scan header is damaged");
+    if (c == frame->n_components || scan->dc[i] > 3 || scan->ac[i] > 3)
+      return jpeg_fail(file, "JPEG scan header is damaged");
     n_blocks += frame->components[c].h * frame->components[c].v;
   }
   if (scan->n > 1 && n_blocks > 10) return jpeg_fail(file, "JPEG scan has more than 10 blocks at once");
@@ -331,14 +345,16 @@ static clipc_status jpeg_read_segment(struct jpeg_file *file, int *marker) {
   clipc_status status = stands_alone ? CLIPC_OK : jpeg_take_segment(file, &p, &n);
   if (status == CLIPC_OK && kind == MARKER_SOS) {
     struct jpeg_scan scan;
-    if ((status = jpeg_read_sos(file, &scan, p, n)) == CLIPC_OK && (status = jpeg_prepare_scan(file, &scan)) == CLIPC_OK)
+    if ((status = jpeg_read_sos(file, &scan, p, n)) == CLIPC_OK &&
+        (status = jpeg_prepare_scan(file, &scan)) == CLIPC_OK)
       status = jpeg_read_scan(file, &scan, marker);
     file->has_scan = true;
     /* Where one scan holds everything, nobody looks at what follows. */
     file->complete = scan.n == file->frame.n_components && !file->frame.progressive;
     return status;
   }
-  if (status == CLIPC_OK && kind >= MARKER_SOF0 && kind < MARKER_RST0 && kind != MARKER_DHT && kind != 0xC8 && kind != 0xCC)
+  if (status == CLIPC_OK && kind >= MARKER_SOF0 && kind < MARKER_RST0 && kind != MARKER_DHT && kind != 0xC8 &&
+      kind != 0xCC)
     status = jpeg_read_sof(file, kind, p, n);
   if (status == CLIPC_OK && kind == MARKER_DQT) status = jpeg_read_dqt(file, p, n);
   if (status == CLIPC_OK && kind == MARKER_DHT) status = jpeg_read_dht(file, p, n);
@@ -365,7 +381,8 @@ static clipc_status jpeg_read_file(struct jpeg_file *file, struct clipc__picture
   file->at = 2;
   clipc_status status = CLIPC_OK;
   int marker = jpeg_next_marker(file, &start);
-  while (status == CLIPC_OK && !file->complete && marker >= 0 && marker != MARKER_EOI) status = jpeg_read_segment(file, &marker);
+  while (status == CLIPC_OK && !file->complete && marker >= 0 && marker != MARKER_EOI)
+    status = jpeg_read_segment(file, &marker);
   if (status != CLIPC_OK) return status;
   if (!file->has_scan) return jpeg_fail(file, marker < 0 ? "JPEG is truncated" : "JPEG has no picture data");
   if (marker < 0) return jpeg_fail(file, "JPEG is truncated");

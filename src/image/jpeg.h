@@ -6,12 +6,12 @@
 #include "image/stb.h"
 
 struct clipc__jpeg_component {
-  int id, h, v, slot;          /* sampling factors; which quantisation table */
-  int width, height;           /* in samples */
-  size_t stride, n_rows;       /* of the plane: whole MCUs */
-  uint8_t *plane;              /* [n_rows, stride]; grey where no data came */
-  int16_t *coefficients;       /* progressive: [n_rows / 8, stride / 8, 64] */
-  uint16_t quantisers[64];     /* those in force when its first scan began */
+  int id, h, v, slot;      /* sampling factors; which quantisation table */
+  int width, height;       /* in samples */
+  size_t stride, n_rows;   /* of the plane: whole MCUs */
+  uint8_t *plane;          /* [n_rows, stride]; grey where no data came */
+  int16_t *coefficients;   /* progressive: [n_rows / 8, stride / 8, 64] */
+  uint16_t quantisers[64]; /* those in force when its first scan began */
   bool has_quantisers;
 };
 

@@ -19,8 +19,9 @@ clipc_status clipc__jpeg_frame_make(struct clipc__jpeg_frame *frame, const struc
   for (int c = 0; c < frame->n_components; c++) {
     struct clipc__jpeg_component *component = &frame->components[c];
     if (frame->h_max % component->h != 0 || frame->v_max % component->v != 0)
-      return clipc__source_fail(source, CLIPC_E_UNSUPPORTED, "is a JPEG with sampling factors %dx%d of %dx%d, no whole ratio",
-                                component->h, component->v, frame->h_max, frame->v_max);
+      return clipc__source_fail(source, CLIPC_E_UNSUPPORTED,
+                                "is a JPEG with sampling factors %dx%d of %dx%d, no whole ratio", component->h,
+                                component->v, frame->h_max, frame->v_max);
     component->width = (frame->width * component->h + frame->h_max - 1) / frame->h_max;
     component->height = (frame->height * component->v + frame->v_max - 1) / frame->v_max;
     component->stride = (size_t)frame->mcus_x * (size_t)component->h * 8;
@@ -170,10 +171,14 @@ static const uint8_t *jpeg_row(const struct clipc__jpeg_frame *frame, int c, int
   const uint8_t *near = component->plane + (size_t)row * component->stride;
   const uint8_t *far = component->plane + (size_t)other * component->stride;
   if (h == 1 && v == 1) return near;
-  if (h == 2 && v == 1 && n > 2) jpeg_row_h2(out, near, n);
-  else if (h == 2 && v == 2 && n > 2) jpeg_row_h2v2(out, near, far, n, sums);
-  else if (h == 1 && v == 2) jpeg_row_v2(out, near, far, n, y % 2 == 0 ? 1 : 2);
-  else jpeg_row_repeat(out, near, n, h);
+  if (h == 2 && v == 1 && n > 2)
+    jpeg_row_h2(out, near, n);
+  else if (h == 2 && v == 2 && n > 2)
+    jpeg_row_h2v2(out, near, far, n, sums);
+  else if (h == 1 && v == 2)
+    jpeg_row_v2(out, near, far, n, y % 2 == 0 ? 1 : 2);
+  else
+    jpeg_row_repeat(out, near, n, h);
   return out;
 }
 
@@ -223,8 +228,10 @@ static void jpeg_row_pixels(uint8_t *out, const struct clipc__jpeg_frame *frame,
   switch (frame->n_components) {
   case 1: memcpy(out, in[0], (size_t)n); break;
   case 3:
-    if (ycc) jpeg_row_ycc(out, 3, in, n);
-    else jpeg_row_interleave(out, in, 3, 3, n, 0);
+    if (ycc)
+      jpeg_row_ycc(out, 3, in, n);
+    else
+      jpeg_row_interleave(out, in, 3, 3, n, 0);
     break;
   default:
     /* Pillow takes every CMYK for Adobe's, which is stored inverted; YCCK gives inverted CMY by itself. */
@@ -240,8 +247,8 @@ static void jpeg_row_pixels(uint8_t *out, const struct clipc__jpeg_frame *frame,
 clipc_status clipc__jpeg_frame_render(struct clipc__jpeg_frame *frame, struct clipc__picture *out,
                                       const struct clipc__source *source) {
   static const enum clipc__mode modes[5] = {[1] = CLIPC__MODE_L, [3] = CLIPC__MODE_RGB, [4] = CLIPC__MODE_CMYK};
-  clipc_status status = clipc__source_picture(source, out, modes[frame->n_components], (uint64_t)frame->width,
-                                              (uint64_t)frame->height);
+  clipc_status status =
+      clipc__source_picture(source, out, modes[frame->n_components], (uint64_t)frame->width, (uint64_t)frame->height);
   if (status != CLIPC_OK) return status;
   size_t row_size = (size_t)frame->mcus_x * (size_t)frame->h_max * 8;
   uint8_t *rows = clipc__alloc(source->allocator, row_size, 4);

@@ -32,8 +32,9 @@ static clipc_status png_fail(const struct png_file *png, const char *sentence) {
 }
 
 static uint32_t png_crc(const uint8_t *bytes, size_t n) {
-  static const uint32_t nibbles[16] = {0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4, 0x4DB26158, 0x5005713C,
-                                       0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C, 0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C};
+  static const uint32_t nibbles[16] = {0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4,
+                                       0x4DB26158, 0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C,
+                                       0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C};
   uint32_t crc = 0xFFFFFFFF;
   for (size_t i = 0; i < n; i++) {
     crc = crc >> 4 ^ nibbles[(crc ^ bytes[i]) & 15];
@@ -119,7 +120,8 @@ static clipc_status png_read_chunk(struct png_file *png, const struct png_chunk 
   if (png_is(chunk, "acTL") && chunk->n >= 8) png->animated = clipc__be32(chunk->data) > 1;
   if (png_is(chunk, "eXIf")) png->orientation = clipc__exif_orientation(chunk->data, chunk->n);
   static const char xmp[] = "XML:com.adobe.xmp\0\0\0\0"; /* uncompressed, no language, no translation */
-  if (png_is(chunk, "iTXt") && chunk->n >= sizeof xmp && memcmp(chunk->data, xmp, sizeof xmp) == 0 && png->orientation == 0)
+  if (png_is(chunk, "iTXt") && chunk->n >= sizeof xmp && memcmp(chunk->data, xmp, sizeof xmp) == 0 &&
+      png->orientation == 0)
     png->orientation = clipc__xmp_orientation(chunk->data + sizeof xmp, chunk->n - sizeof xmp);
   return CLIPC_OK;
 }
@@ -188,13 +190,16 @@ struct png_pass { /* pixels x0 + i * dx, y0 + j * dy */
   uint8_t x0, y0, dx, dy;
 };
 static const struct png_pass png_whole[1] = {{0, 0, 1, 1}};
-static const struct png_pass png_adam7[7] = {{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4}, {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}};
+static const struct png_pass png_adam7[7] = {{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4},
+                                             {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}};
 
 static size_t png_steps(uint32_t size, uint8_t first, uint8_t step) {
   return size > first ? ((size_t)size - first + step - 1) / step : 0;
 }
 
-static size_t png_row_bytes(const struct png_file *png, size_t n_pixels) { return (n_pixels * (size_t)png->n_bits + 7) / 8; }
+static size_t png_row_bytes(const struct png_file *png, size_t n_pixels) {
+  return (n_pixels * (size_t)png->n_bits + 7) / 8;
+}
 
 static int png_paeth(int a, int b, int c) {
   int p = a + b - c, pa = p > a ? p - a : a - p, pb = p > b ? p - b : b - p, pc = p > c ? p - c : c - p;
@@ -261,9 +266,11 @@ static void png_unpack(const struct png_file *png, uint8_t *out, size_t step, co
 static size_t png_needed_bytes(const struct png_file *png, const struct png_pass *passes, int n_passes) {
   size_t needed = 0, pass;
   for (int i = 0; i < n_passes; i++) {
-    size_t columns = png_steps(png->width, passes[i].x0, passes[i].dx), rows = png_steps(png->height, passes[i].y0, passes[i].dy);
+    size_t columns = png_steps(png->width, passes[i].x0, passes[i].dx),
+           rows = png_steps(png->height, passes[i].y0, passes[i].dy);
     if (columns == 0) continue;
-    if (!clipc__multiply(&pass, png_row_bytes(png, columns) + 1, rows) || __builtin_add_overflow(needed, pass, &needed)) return 0;
+    if (!clipc__multiply(&pass, png_row_bytes(png, columns) + 1, rows) || __builtin_add_overflow(needed, pass, &needed))
+      return 0;
   }
   return needed;
 }
@@ -273,7 +280,8 @@ static clipc_status png_place_rows(const struct png_file *png, struct clipc__pic
                                    const struct png_pass *passes, int n_passes) {
   size_t n_pixel = (size_t)(png->n_bits + 7) / 8, size = clipc__mode_bytes(out->mode);
   for (int i = 0; i < n_passes && n > 0; i++) {
-    size_t columns = png_steps(png->width, passes[i].x0, passes[i].dx), rows = png_steps(png->height, passes[i].y0, passes[i].dy);
+    size_t columns = png_steps(png->width, passes[i].x0, passes[i].dx),
+           rows = png_steps(png->height, passes[i].y0, passes[i].dy);
     size_t row_bytes = png_row_bytes(png, columns);
     const uint8_t *above = NULL;
     for (size_t y = 0; columns > 0 && y < rows && n > 0; y++) {
@@ -289,7 +297,8 @@ static clipc_status png_place_rows(const struct png_file *png, struct clipc__pic
   return CLIPC_OK;
 }
 
-static clipc_status png_inflate_rows(struct png_file *png, struct clipc__picture *out, const uint8_t *stream, size_t n_stream) {
+static clipc_status png_inflate_rows(struct png_file *png, struct clipc__picture *out, const uint8_t *stream,
+                                     size_t n_stream) {
   const struct clipc__source *source = png->source;
   const struct png_pass *passes = png->interlaced ? png_adam7 : png_whole;
   int n_passes = png->interlaced ? 7 : 1;
@@ -297,10 +306,14 @@ static clipc_status png_inflate_rows(struct png_file *png, struct clipc__picture
   if (needed == 0 || needed > SIZE_MAX - CLIPC__INFLATE_SLACK) return clipc__source_no_memory(source);
   uint8_t *bytes = clipc__alloc(source->allocator, needed + CLIPC__INFLATE_SLACK, 1);
   if (bytes == NULL) return clipc__source_no_memory(source);
-  clipc_status status = clipc__inflate(bytes, needed + CLIPC__INFLATE_SLACK, needed, &n, stream, n_stream, source->allocator);
-  if (status == CLIPC_E_NO_MEMORY) status = clipc__source_no_memory(source);
-  else if (status != CLIPC_OK || n == 0) status = png_fail(png, "PNG data is damaged or truncated");
-  else if (n < needed) memset(out->data, 0, (size_t)out->height * out->stride_bytes);
+  clipc_status status =
+      clipc__inflate(bytes, needed + CLIPC__INFLATE_SLACK, needed, &n, stream, n_stream, source->allocator);
+  if (status == CLIPC_E_NO_MEMORY)
+    status = clipc__source_no_memory(source);
+  else if (status != CLIPC_OK || n == 0)
+    status = png_fail(png, "PNG data is damaged or truncated");
+  else if (n < needed)
+    memset(out->data, 0, (size_t)out->height * out->stride_bytes);
   if (status == CLIPC_OK) status = png_place_rows(png, out, bytes, n < needed ? n : needed, passes, n_passes);
   clipc__free(source->allocator, bytes);
   return status;

@@ -10,7 +10,7 @@
 struct pnm_file {
   const struct clipc__source *source;
   size_t at;
-  int kind; /* 1..6 */
+  int kind;                    /* 1..6 */
   uint32_t width, height, top; /* top: maxval */
 };
 
@@ -53,8 +53,10 @@ static bool pnm_number(const struct pnm_token *token, int64_t *value) {
   for (*value = 0; p < end; p++) {
     bool underscore = *p == '_' && digit;
     digit = *p >= '0' && *p <= '9';
-    if (digit) *value = *value * 10 + (*p - '0');
-    else if (!underscore) return false;
+    if (digit)
+      *value = *value * 10 + (*p - '0');
+    else if (!underscore)
+      return false;
   }
   if (negative) *value = -*value;
   return digit;
@@ -102,11 +104,16 @@ static clipc_status pnm_read_text_bits(struct pnm_file *pnm, struct clipc__pictu
   size_t done = 0;
   for (bool comment = false; pnm->at < pnm->source->n_bytes; pnm->at++) {
     uint8_t c = bytes[pnm->at];
-    if (comment) comment = c != '\n' && c != '\r';
-    else if (c == '#') comment = true;
-    else if (pnm_is_space(c)) continue;
-    else if (c != '0' && c != '1') return pnm_fail(pnm, "PNM has a bit that is neither 0 nor 1");
-    else if (done < n) out->data[done++] = c == '0' ? 255 : 0;
+    if (comment)
+      comment = c != '\n' && c != '\r';
+    else if (c == '#')
+      comment = true;
+    else if (pnm_is_space(c))
+      continue;
+    else if (c != '0' && c != '1')
+      return pnm_fail(pnm, "PNM has a bit that is neither 0 nor 1");
+    else if (done < n)
+      out->data[done++] = c == '0' ? 255 : 0;
   }
   return done == n ? CLIPC_OK : pnm_fail(pnm, "PNM is truncated");
 }

@@ -148,7 +148,8 @@ bool clipc__jpeg_read_dc(struct clipc__jpeg_reader *reader, int16_t block[64], i
   return done;
 }
 
-bool clipc__jpeg_read_ac(struct clipc__jpeg_reader *reader, int16_t block[64], int ac, const struct clipc__jpeg_band *band) {
+bool clipc__jpeg_read_ac(struct clipc__jpeg_reader *reader, int16_t block[64], int ac,
+                         const struct clipc__jpeg_band *band) {
   jpeg_set_band(reader, band);
   return stbi__jpeg_decode_block_prog_ac(&reader->jpeg, block, &reader->jpeg.huff_ac[ac], reader->jpeg.fast_ac[ac]);
 }

@@ -11,8 +11,8 @@
  * Returns CLIPC_OK; _FORMAT when it is damaged, cut off, or its checksum is wrong; _NO_MEMORY. */
 #define CLIPC__INFLATE_PAD 16u
 #define CLIPC__INFLATE_SLACK 65536u
-CLIPC_PRIVATE clipc_status clipc__inflate(uint8_t *out, size_t capacity, size_t needed, size_t *n_out, const uint8_t *in,
-                                          size_t n_in, const clipc_allocator *allocator);
+CLIPC_PRIVATE clipc_status clipc__inflate(uint8_t *out, size_t capacity, size_t needed, size_t *n_out,
+                                          const uint8_t *in, size_t n_in, const clipc_allocator *allocator);
 
 /* The Huffman tables, bit reader and predictions of one JPEG. */
 struct clipc__jpeg_reader;
@@ -31,8 +31,8 @@ CLIPC_PRIVATE void clipc__jpeg_reader_start(struct clipc__jpeg_reader *reader, c
 CLIPC_PRIVATE bool clipc__jpeg_reader_dry(const struct clipc__jpeg_reader *reader);
 
 /* Decodes one block; each returns false on a code that is in no table. Coefficients are in natural order. */
-CLIPC_PRIVATE bool clipc__jpeg_read_block(struct clipc__jpeg_reader *reader, int16_t block[64], int component, int dc, int ac,
-                                          const uint16_t quantisers[64]); /* sequential, dequantised */
+CLIPC_PRIVATE bool clipc__jpeg_read_block(struct clipc__jpeg_reader *reader, int16_t block[64], int component, int dc,
+                                          int ac, const uint16_t quantisers[64]); /* sequential, dequantised */
 struct clipc__jpeg_band { /* of a progressive scan: coefficients first..last, bits high..low */
   int first, last, high, low;
 };

@@ -72,9 +72,7 @@ void clipc__tokenizer_close(struct clipc__tokenizer *t) {
   clipc__free(&allocator, t);
 }
 
-size_t clipc__tokenizer_vocab_size(const struct clipc__tokenizer *t) {
-  return t->specials.largest_id + 1;
-}
+size_t clipc__tokenizer_vocab_size(const struct clipc__tokenizer *t) { return t->specials.largest_id + 1; }
 
 /* ---- encoding */
 

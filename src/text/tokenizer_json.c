@@ -19,9 +19,7 @@ static const cJSON *tokenizer_field(const cJSON *object, const char *name) {
   return cJSON_GetObjectItemCaseSensitive(object, name);
 }
 
-static const char *tokenizer_string(const cJSON *item) {
-  return cJSON_IsString(item) ? item->valuestring : "";
-}
+static const char *tokenizer_string(const cJSON *item) { return cJSON_IsString(item) ? item->valuestring : ""; }
 
 static clipc_status tokenizer_refuse(const struct tokenizer_json_context *c, const char *field, const cJSON *value) {
   const char *what = cJSON_IsString(value) ? value->valuestring : tokenizer_string(tokenizer_field(value, "type"));

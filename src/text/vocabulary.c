@@ -101,9 +101,7 @@ struct vocabulary_merge {
 };
 
 /* How much of a name goes into a sentence. */
-static int vocabulary_shown(size_t n_bytes) {
-  return n_bytes < 80 ? (int)n_bytes : 80;
-}
+static int vocabulary_shown(size_t n_bytes) { return n_bytes < 80 ? (int)n_bytes : 80; }
 
 /* Looks a merge up and hands it to bpe; joined is room for both names. */
 static clipc_status vocabulary_merge(struct clipc__vocabulary *v, struct clipc__bpe *bpe,

@@ -80,9 +80,11 @@ OTHERS = [
 ]
 
 HTML_ONLY = ["&abcdefghijklmnopqrstuvwxyz123456;", "&gt", "&GT", "&gtx", "&g", "&lt&gt&amp", "&#233", "&#xe9z",
-             "&#00000000000000000000000000233;", "&middot &middotx &centerdot;", "&&#65;&", "&a b;", "&a<b;", "&a&amp;b;",
+             "&#00000000000000000000000000233;", "&middot &middotx &centerdot;", "&&#65;&", "&a b;", "&a<b;",
+             "&a&amp;b;",
              "&日本;", "&amp日本;", "&" + "é" * 33 + ";", "&#128;&#133;&#159;", "&#13;&#10;&#9;", "&#xD7FF;&#xE000;",
-             "&CounterClockwiseContourIntegralx;", "&thetasym;&thetasym", "&Aacutex;&Aacute", "&#xFDCF;&#xFDF0;&#xFDEF;"]
+             "&CounterClockwiseContourIntegralx;", "&thetasym;&thetasym", "&Aacutex;&Aacute",
+             "&#xFDCF;&#xFDF0;&#xFDEF;"]
 
 
 def mojibake():

@@ -251,6 +251,9 @@ def folder_variants():
         {"id": more + 4, **token("Caf\u00e9", normalized=True, special=False)}, {"id": more + 5, **token("<wordier>")},
         {"id": more + 6, **token("word", single_word=True, normalized=True, lstrip=True, special=False)},
         {"id": more + 7, **token("<w")},
+        # what lstrip and rstrip take away is seen only by tokens with spaces of their own
+        {"id": more + 8, **token(" lead", normalized=True, special=False)},
+        {"id": more + 9, **token("trail ", normalized=True, special=False)},
     ]  # fmt: skip
     config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "do_lower_case": True}
     return [
@@ -286,7 +289,9 @@ FOLDER_STRINGS = [
     "a photo of a cat!", "! !! !!! a!b", "<|startoftext|>hi<|endoftext|>", "<|StartOfText|> <|ENDOFTEXT|>", "What? Is it?",
     "a <cat> and a <CAT>", "the Big Dog and the big dog, bigdog", "<x> <image>!", "a <left> b <right> c <both> d",
     "<left><right>  <both>  <left>  x", "  <right>   <left>", "a<word>b <word>b a<word> <word> \u00e9<word> _<word>", "<word>.<word>\u0301",
-    "caf\u00e9 CAF\u00c9 cafe\u0301 decaf\u00e9ine", "<wordier> <wordy <w", "word words a word  WORD", "", "   ", "\u2003<both>\u2003a",
+    "caf\u00e9 CAF\u00c9 cafe\u0301 decaf\u00e9ine", "<wordier> <wordy <w",
+    "<right> lead x lead", "<left> lead", "trail <left> trail x", "trail <right>", "<both> lead trail <both>",
+    "word words a word  WORD", "", "   ", "\u2003<both>\u2003a",
 ]  # fmt: skip
 
 
