@@ -117,7 +117,7 @@ typedef enum clipc_alpha {
 enum { CLIPC_TOWER_IMAGE = 1, CLIPC_TOWER_TEXT = 2 };
 
 /* Where the library takes memory from. Both functions or neither; they may be called from any thread
- * that uses the model. The transient memory of cJSON and stb_image comes from malloc. */
+ * that uses the model. cJSON, which reads the JSON files while a model is opened, takes its memory from malloc. */
 typedef struct clipc_allocator {
   void *(*allocate)(void *context, size_t n_bytes); /* aligned as malloc does; NULL when there is none */
   void (*release)(void *context, void *memory);     /* never called with NULL */
@@ -138,7 +138,7 @@ typedef struct clipc_options {
   clipc_tier tier;
   clipc_reference reference;
   clipc_alpha alpha;
-  int apply_exif;   /* 1: turn JPEG pictures by their EXIF orientation first; the references do not [0] */
+  int apply_exif;   /* 1: turn pictures upright by their EXIF orientation first; the references do not [0] */
   int towers;       /* CLIPC_TOWER_IMAGE | CLIPC_TOWER_TEXT; 0 = all that the folder has */
   int n_threads;    /* threads that one computation may use, the caller included; 0 = as many as the
                        process may use by its affinity mask and its cgroup */

@@ -1,6 +1,15 @@
 #!/bin/sh
-# The Python tools' own tests, where Python and what they need are there.
-python=${PYTHON:-python3}
-"$python" -c 'import numpy, PIL, pytest' 2>/dev/null || { echo "skipped: no Python with numpy, Pillow and pytest"; exit 77; }
-"$python" -m pytest -q -p no:cacheprovider weights_tools/tests | tee /dev/stderr | tail -n 1 |
-  sed -E 's/.* ([0-9]+) passed.*/\1 passed, 0 failed/; s/^([0-9]+) passed.*/\1 passed, 0 failed/'
+# The Python tools' own tests, with the first Python that has what they need.   --find: only print that Python
+for python in ${PYTHON:-} python3 /usr/bin/python3; do
+  "$python" -c 'import numpy, PIL, pytest' 2>/dev/null && found=$python && break
+done
+[ -n "${found:-}" ] || { echo "skipped: no Python with numpy, Pillow and pytest"; exit 77; }
+if [ "${1:-}" = --find ]; then echo "$found"; exit 0; fi
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+"$found" -m pytest -q -p no:cacheprovider weights_tools/tests >"$log" 2>&1
+status=$?
+cat "$log"
+count() { grep -oE "[0-9]+ $1" "$log" | tail -n 1 | grep -oE '[0-9]+' || echo 0; }
+echo "$(count passed) passed, $(count 'failed|[0-9]+ error') failed"
+exit $status

@@ -2,17 +2,18 @@
 # Installs what clipc is built with, and only what is missing.
 #   tools/deps.sh            the library's dependencies
 #   tools/deps.sh --tests    and what the tests need
-#   tools/deps.sh --all      and what only the project's own CI needs (second compiler, cross compiler, qemu)
+#   tools/deps.sh --all      and what only the project's own CI needs (second compiler, cross compiler, qemu, Python's test tools)
 #   tools/deps.sh --check    installs nothing; says what is missing, exit 1 when something is
 # BLAS=0 and CURL=0 in the environment leave those two out. Only Debian and Ubuntu are tested.
 set -u
+cd "$(dirname "$0")/.." || exit 2
 want_tests=0 want_all=0 check=0
 for argument; do
   case $argument in
   --tests) want_tests=1 ;;
   --all) want_tests=1 want_all=1 ;;
   --check) check=1 ;;
-  -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  -h | --help) sed -n '2,7s/^# \{0,1\}//p' tools/deps.sh; exit 0 ;;
   *) echo "deps.sh: unknown option $argument (see --help)" >&2; exit 2 ;;
   esac
 done
@@ -31,7 +32,7 @@ package() {
   apt:stb) echo libstb-dev ;; apt:cjson) echo libcjson-dev ;; apt:utf8proc) echo libutf8proc-dev ;;
   apt:openblas) echo libopenblas-pthread-dev ;; apt:curl) echo libcurl4-openssl-dev ;; apt:cmocka) echo libcmocka-dev ;;
   apt:cc) echo gcc ;; apt:clang) echo clang ;; apt:aarch64) echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;;
-  apt:qemu) echo qemu-user ;;
+  apt:qemu) echo qemu-user ;; apt:python) echo python3-numpy python3-pil python3-pytest ;;
   dnf:stb) echo stb-devel ;; dnf:cjson) echo cjson-devel ;; dnf:utf8proc) echo utf8proc-devel ;;
   dnf:openblas) echo openblas-devel ;; dnf:curl) echo libcurl-devel ;; dnf:cmocka) echo libcmocka-devel ;;
   dnf:cc) echo gcc ;; dnf:clang) echo clang ;; dnf:aarch64) echo gcc-aarch64-linux-gnu ;; dnf:qemu) echo qemu-user ;;
@@ -73,6 +74,7 @@ if [ $want_all = 1 ]; then
   need clang command -v clang >/dev/null
   need aarch64 command -v aarch64-linux-gnu-gcc >/dev/null
   need qemu command -v qemu-aarch64 >/dev/null
+  [ $manager != apt ] || need python sh tests/python.sh --find >/dev/null
 fi
 [ -n "$missing" ] || exit 0
 
