@@ -1,12 +1,12 @@
 # clipc: make builds, make demo shows, make test proves; see README.md.
-#   BLAS=0  without OpenBLAS      CURL=0  without libcurl      SAN=address,undefined  a sanitizer build, in build-san/
+#   BLAS=0  without OpenBLAS      CURL=0  without libcurl (nothing calls it yet)      SAN=address,undefined  a sanitizer build, in build-san/
 #   V=1     show the commands     DESTDIR, PREFIX  for make install
 .DEFAULT_GOAL := all
 BLAS ?= 1
 CURL ?= 1
 SAN ?=
 PREFIX ?= /usr/local
-CFLAGS ?= -O2 -g
+CFLAGS ?= $(if $(SAN),-O1,-O3) -g
 BUILD ?= build$(if $(SAN),-san)$(if $(filter 0,$(BLAS)),-noblas)
 Q := $(if $(V),,@)
 say = @printf '  %-5s %s\n' $(1) $(2)
@@ -30,7 +30,7 @@ HELPERS := $(filter-out $(TESTS),$(sort $(wildcard tests/*.c)))
 WARN := -std=c11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wframe-larger-than=4096
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 ALL_CPPFLAGS := -Iinclude -Isrc -DCLIPC_BLAS=$(BLAS) $(CPPFLAGS)
-ALL_CFLAGS = $(WARN) $(CFLAGS) $(if $(SAN),-O1,-O3) -ffp-contract=off -fPIC -fvisibility=hidden $(SANFLAGS)
+ALL_CFLAGS = $(WARN) -ffp-contract=off -fPIC -fvisibility=hidden $(CFLAGS) $(SANFLAGS)
 LIBS := $(if $(filter 1,$(BLAS)),-lopenblas) -lcjson -lutf8proc -lm -lpthread
 
 OBJS     := $(SRCS:%.c=$(BUILD)/%.o)
@@ -52,6 +52,7 @@ $(BUILD)/libclipc.a: $(OBJS)
 $(BUILD)/$(SONAME): $(OBJS)
 	$(call say,LD,$@)
 	$(Q)$(CC) -shared -Wl,-soname,$(SONAME) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)ln -sf $(SONAME) $(BUILD)/libclipc.so
 
 $(BUILD)/clipc: $(CLI_OBJS) $(BUILD)/libclipc.a
 	$(call say,LD,$@)
@@ -80,7 +81,7 @@ demo: deps
 
 test: test-deps
 	@$(MAKE) --no-print-directory all programs $(DIST_OBJ)
-	@$(MAKE) --no-print-directory SAN=address,undefined all programs
+	@$(MAKE) --no-print-directory SAN=address,undefined BUILD=$(BUILD)-san all programs
 	@sh tests/all.sh $(BUILD) $(BUILD)-san
 
 programs: $(PROGRAMS)
@@ -113,20 +114,26 @@ $(DIST_OBJ): dist/clipc.c dist/clipc.h
 
 # ---- install
 
+INSTALL_TO := "$(DESTDIR)$(PREFIX)"
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
-	install -m 755 $(BUILD)/clipc $(DESTDIR)$(PREFIX)/bin/
-	install -m 644 include/clipc.h $(DESTDIR)$(PREFIX)/include/
-	install -m 644 $(BUILD)/libclipc.a $(DESTDIR)$(PREFIX)/lib/
-	install -m 755 $(BUILD)/$(SONAME) $(DESTDIR)$(PREFIX)/lib/libclipc.so.$(VERSION)
-	ln -sf libclipc.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/$(SONAME)
-	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libclipc.so
+	install -d $(INSTALL_TO)/bin $(INSTALL_TO)/lib/pkgconfig $(INSTALL_TO)/include
+	install -m 755 $(BUILD)/clipc $(INSTALL_TO)/bin/
+	install -m 644 include/clipc.h $(INSTALL_TO)/include/
+	install -m 644 $(BUILD)/libclipc.a $(INSTALL_TO)/lib/
+	install -m 755 $(BUILD)/$(SONAME) $(INSTALL_TO)/lib/libclipc.so.$(VERSION)
+	ln -sf libclipc.so.$(VERSION) $(INSTALL_TO)/lib/$(SONAME)
+	ln -sf $(SONAME) $(INSTALL_TO)/lib/libclipc.so
 	printf 'prefix=%s\nlibdir=$${prefix}/lib\nincludedir=$${prefix}/include\n\nName: clipc\nDescription: CLIP in C\nVersion: %s\nLibs: -L$${libdir} -lclipc\nLibs.private: %s\nCflags: -I$${includedir}\n' \
-	  '$(PREFIX)' '$(VERSION)' '$(LIBS)' > $(DESTDIR)$(PREFIX)/lib/pkgconfig/clipc.pc
+	  '$(PREFIX)' '$(VERSION)' '$(LIBS)' > $(INSTALL_TO)/lib/pkgconfig/clipc.pc
+	@if [ -z "$(DESTDIR)" ]; then ldconfig 2>/dev/null || true; fi
+
+uninstall:
+	rm -f $(INSTALL_TO)/bin/clipc $(INSTALL_TO)/include/clipc.h $(INSTALL_TO)/lib/libclipc.a $(INSTALL_TO)/lib/libclipc.so \
+	  $(INSTALL_TO)/lib/$(SONAME) $(INSTALL_TO)/lib/libclipc.so.$(VERSION) $(INSTALL_TO)/lib/pkgconfig/clipc.pc
 
 clean:
 	rm -rf build build-* dist
 
-.PHONY: all deps test-deps demo test programs bench dist install clean
+.PHONY: all deps test-deps demo test programs bench dist install uninstall clean
 .SECONDARY:
--include $(OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(TESTS:%.c=$(BUILD)/%.d)
+-include $(OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(HELPER_OBJS:.o=.d) $(TESTS:%.c=$(BUILD)/%.d)

@@ -1,5 +1,5 @@
 /* Which pictures fit a sentence best?   search MODEL SENTENCE PICTURE...
- *   cc -Iinclude examples/search.c -Lbuild -lclipc -o search
+ *   cc -Iinclude examples/search.c -Lbuild -lclipc -Wl,-rpath,build -o search
  *   ./search models/tiny "a drawing of a yellow fish" PICTURE...
  * All pictures go in one batch; one that cannot be read is reported and left out. */
 #include <clipc.h>

@@ -3,13 +3,16 @@
  *   #include <clipc.h>
  *   #include <stdio.h>
  *   int main(void) {
- *     clipc_model *model; clipc_session *session; clipc_error error = {0}; float image[2048], text[2048];
+ *     clipc_model *model = NULL; clipc_session *session = NULL;
+ *     clipc_error error = {CLIPC_OK, ""}; float image[2048], text[2048];
  *     if (clipc_model_open(&model, "models/tiny", NULL, &error) == CLIPC_OK &&
  *         clipc_session_open(&session, model, NULL, &error) == CLIPC_OK &&
  *         clipc_embed_image(session, "cat.jpg", image, &error) == CLIPC_OK &&
  *         clipc_embed_text(session, "a photo of a cat", text, &error) == CLIPC_OK)
  *       printf("%.4f\n", clipc_cosine(image, text, clipc_embedding_dimension(model)));
- *     return puts(error.message), error.status; }
+ *     if (error.status != CLIPC_OK) puts(error.message);
+ *     clipc_session_close(session), clipc_model_close(model);
+ *     return error.status; }
  *
  * Objects. A clipc_model is immutable, reference-counted and may be used by any number of threads at
  * once. A clipc_session is the workspace of one running computation: one thread at a time, one
@@ -88,7 +91,7 @@ CLIPC_API const char *clipc_status_name(clipc_status status);
 /* The version of the library that is linked ("0.1.0"); a static string. */
 CLIPC_API const char *clipc_version(void);
 
-/* How the library was built: the matrix back end and the optional parts, one line; a static string. */
+/* How the library was built and what it computes with, one line; a static string. */
 CLIPC_API const char *clipc_build_info(void);
 
 /* ----------------------------------------------------------------- options */
@@ -116,8 +119,8 @@ typedef enum clipc_alpha {
 /* Towers to open; the others are neither validated nor loaded. */
 enum { CLIPC_TOWER_IMAGE = 1, CLIPC_TOWER_TEXT = 2 };
 
-/* Where the library takes memory from. Both functions or neither; they may be called from any thread
- * that uses the model. cJSON, which reads the JSON files while a model is opened, takes its memory from malloc. */
+/* Where the library takes memory from. Both functions or neither; they are called from several threads
+ * at once. cJSON, which reads the JSON files while a model is opened, takes its memory from malloc. */
 typedef struct clipc_allocator {
   void *(*allocate)(void *context, size_t n_bytes); /* aligned as malloc does; NULL when there is none */
   void (*release)(void *context, void *memory);     /* never called with NULL */
@@ -186,6 +189,12 @@ CLIPC_API int clipc_image_width(const clipc_model *model);
 /* Most ids of a text, start and end token included; 0 without a text tower. */
 CLIPC_API size_t clipc_context_length(const clipc_model *model);
 
+/* Rows of the token embedding: ids are 0 .. clipc_vocabulary_size - 1; 0 without a text tower. */
+CLIPC_API size_t clipc_vocabulary_size(const clipc_model *model);
+
+/* The reference that the model was opened for; never AUTO, but for NULL. */
+CLIPC_API clipc_reference clipc_model_reference(const clipc_model *model);
+
 /* The factor on the cosine: exp of the stored logit_scale (about 100 for trained models). Where a
  * folder of one tower stores none, 1/0.07. */
 CLIPC_API float clipc_logit_scale(const clipc_model *model);
@@ -247,7 +256,8 @@ CLIPC_API clipc_image clipc_image_bytes(const void *bytes, size_t n_bytes);
 CLIPC_API clipc_image clipc_image_rgb(const uint8_t *rgb, int height, int width, size_t stride_bytes);
 CLIPC_API clipc_image clipc_image_pixels(const float *pixels);
 
-/* A text as UTF-8 or as token ids (ids not NULL). Borrows what it points to. UTF-8 may hold NUL bytes;
+/* A text as UTF-8 (utf8 not NULL) or as token ids (ids not NULL, and then utf8 is not looked at). Borrows
+ * what it points to. UTF-8 may hold NUL bytes;
  * a malformed sequence reads as one U+FFFD per maximal ill-formed part, as Python's "replace" does. */
 typedef struct clipc_text {
   const char *utf8;
@@ -303,8 +313,12 @@ typedef struct clipc_session_options {
   int raw;       /* 1: embeddings as they leave the projection; 0: divided by their L2 norm */
 } clipc_session_options;
 
-/* Makes the workspace of one running computation; keeps a reference to the model.
- * Returns CLIPC_OK; _INVALID, _NO_MEMORY (the workspace is allocated here, once). */
+/* Makes the workspace of one running computation.
+ *   out      [out] the session; NULL on failure
+ *   model    keeps a reference to it
+ *   options  NULL = defaults; copied
+ * Returns CLIPC_OK; _INVALID, _NO_MEMORY (the workspace is allocated here, once). Threads: safe; the
+ * session then belongs to one thread at a time. */
 CLIPC_API clipc_status clipc_session_open(clipc_session **out, clipc_model *model,
                                           const clipc_session_options *options, clipc_error *error);
 
@@ -340,8 +354,11 @@ CLIPC_API clipc_status clipc_embed_texts(clipc_session *session, const clipc_tex
 
 /* The same in steps, for hosts that interleave computations: begin, then step until *done is 1. Every
  * step decodes or tokenises one piece, computes one transformer block, or writes one piece of results.
- * Everything passed to begin is borrowed until then. A new begin drops what was running.
- * Begin returns CLIPC_OK, _INVALID or _MODEL; the last step returns as clipc_embed_images does. */
+ *   done  [out] 1 after the last step, whatever it returned; 0 before
+ * Everything passed to begin is borrowed until then. Every successful begin on the session, and so every
+ * clipc_embed_* call, drops what was running there; its rows and item_errors then stay as they are.
+ * Begin returns CLIPC_OK, _INVALID or _MODEL. A step returns CLIPC_OK, _INVALID (nothing was begun), and
+ * the last one as clipc_embed_images does. */
 CLIPC_API clipc_status clipc_begin_images(clipc_session *session, const clipc_image *images, size_t n, float *embeddings,
                                           clipc_error *item_errors, clipc_error *error);
 CLIPC_API clipc_status clipc_begin_texts(clipc_session *session, const clipc_text *texts, size_t n, float *embeddings,
@@ -351,7 +368,9 @@ CLIPC_API clipc_status clipc_step(clipc_session *session, int *done, clipc_error
 /* One vector for a label said in several ways, as open_clip builds its zero-shot classifier: every
  * template with "{}" replaced by the label is embedded and normalised, their mean is normalised again.
  *   templates  [n_templates], n_templates >= 1; one without "{}" is used as it stands
- *   embedding  [out] float [clipc_embedding_dimension], L2-normalised whatever the session's choice */
+ *   embedding  [out] float [clipc_embedding_dimension], L2-normalised whatever the session's choice
+ * Returns CLIPC_OK or what clipc_embed_texts returns; _INVALID (NULL, no template), _NO_MEMORY. Cost: one
+ * text per template, in batches; allocates the prompts and their vectors. */
 CLIPC_API clipc_status clipc_embed_prompts(clipc_session *session, const char *label, const char *const *templates,
                                            size_t n_templates, float *embedding, clipc_error *error);
 
@@ -361,11 +380,12 @@ CLIPC_API clipc_status clipc_embed_prompts(clipc_session *session, const char *l
 CLIPC_API float clipc_cosine(const float *a, const float *b, size_t dimension);
 
 /* logits[i, j] = logit_scale * cosine(images[i], texts[j]) + logit_bias.
- *   logits [n_images, n_texts], images [n_images, dimension], texts [n_texts, dimension] */
+ *   logits [n_images, n_texts], images [n_images, dimension], texts [n_texts, dimension]; none NULL */
 CLIPC_API void clipc_logits(const clipc_model *model, float *logits, const float *images, size_t n_images,
                             const float *texts, size_t n_texts);
 
-/* probabilities[i] = exp(logits[i]) / sum; may alias; n >= 1. A CLIP's way to compare labels. */
+/* probabilities[i] = exp(logits[i]) / sum; may alias; n >= 1; infinite logits give NaN, as torch's softmax.
+ * A CLIP's way to compare labels. */
 CLIPC_API void clipc_softmax(float *probabilities, const float *logits, size_t n);
 
 /* probabilities[i] = 1 / (1 + exp(-logits[i])); may alias. The way of models trained pair by pair. */

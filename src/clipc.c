@@ -109,6 +109,14 @@ size_t clipc_context_length(const clipc_model *model) {
   return model && model->config.text.present ? (size_t)model->config.text.context_length : 0;
 }
 
+size_t clipc_vocabulary_size(const clipc_model *model) {
+  return model && model->config.text.present ? (size_t)model->config.text.vocab_size : 0;
+}
+
+clipc_reference clipc_model_reference(const clipc_model *model) {
+  return model ? model->config.reference : CLIPC_REFERENCE_AUTO;
+}
+
 float clipc_logit_scale(const clipc_model *model) { return model ? model->logit_scale : 0.0f; }
 
 float clipc_logit_bias(const clipc_model *model) { return model ? model->logit_bias : 0.0f; }

@@ -94,17 +94,14 @@ static void gather_image(void *context, size_t index, int slot) {
     memcpy(pixels, image->data, image_floats(session) * sizeof *pixels);
 }
 
-static void check_ids(const clipc_session *session, const clipc_text *text, clipc_error *outcome) {
-  size_t context = clipc_context_length(session->model);
+/* Ids become rows of the token embedding: whoever made them, they are checked. */
+static void check_ids(const clipc_session *session, const int32_t *ids, size_t n_ids, bool ours, clipc_error *outcome) {
   int vocab_size = session->model->text.config.vocab_size;
-  if (text->n_ids < 1 || text->n_ids > context) {
-    clipc__fail(outcome, CLIPC_E_INVALID, "%zu ids: a text has 1 to %zu", text->n_ids, context);
-    return;
-  }
-  for (size_t i = 0; i < text->n_ids; i++)
-    if (text->ids[i] < 0 || text->ids[i] >= vocab_size) {
-      clipc__fail(outcome, CLIPC_E_INVALID, "id %d at position %zu is not in the vocabulary of %d", (int)text->ids[i],
-                  i, vocab_size);
+  for (size_t i = 0; i < n_ids; i++)
+    if (ids[i] < 0 || ids[i] >= vocab_size) {
+      clipc__fail(outcome, ours ? CLIPC_E_MODEL : CLIPC_E_INVALID,
+                  "%s %d at position %zu is not in the vocabulary of %d", ours ? "the tokeniser's id" : "id",
+                  (int)ids[i], i, vocab_size);
       return;
     }
 }
@@ -114,17 +111,21 @@ static void gather_text(void *context, size_t index, int slot) {
   clipc_session *session = context;
   const clipc_text *text = &session->texts[session->next_item + index];
   clipc_error *outcome = &session->outcomes[index];
-  int32_t *ids = session->workspace.ids + index * clipc_context_length(session->model);
+  size_t context_length = clipc_context_length(session->model), n_ids = text->n_ids;
+  int32_t *ids = session->workspace.ids + index * context_length;
   if (text->ids == NULL) {
-    size_t n_ids;
-    if (clipc_tokenize(session->model, text->utf8, text->n_bytes, ids, &n_ids, outcome) != CLIPC_OK) return;
-    session->n_ids[index] = n_ids;
+    if (text->utf8 == NULL || n_ids > 0)
+      clipc__fail(outcome, CLIPC_E_INVALID, "the %s NULL", n_ids > 0 ? "ids are" : "text is");
+    else
+      clipc_tokenize(session->model, text->utf8, text->n_bytes, ids, &n_ids, outcome);
+  } else if (n_ids < 1 || n_ids > context_length) {
+    clipc__fail(outcome, CLIPC_E_INVALID, "%zu ids: a text has 1 to %zu", n_ids, context_length);
   } else {
-    check_ids(session, text, outcome);
-    if (outcome->status != CLIPC_OK) return;
-    memcpy(ids, text->ids, text->n_ids * sizeof *ids);
-    session->n_ids[index] = text->n_ids;
+    memcpy(ids, text->ids, n_ids * sizeof *ids);
   }
+  if (outcome->status != CLIPC_OK) return;
+  check_ids(session, ids, n_ids, text->ids == NULL, outcome);
+  session->n_ids[index] = n_ids;
 }
 
 static void set_outcome(clipc_session *session, size_t item, const clipc_error *outcome) {
@@ -232,7 +233,6 @@ clipc_status clipc_step(clipc_session *session, int *done, clipc_error *error) {
 static clipc_status begin_items(clipc_session *session, int tower, const clipc_image *images, const clipc_text *texts,
                                 size_t n, float *embeddings, clipc_error *item_errors, clipc_error *error) {
   if (session == NULL) return clipc__fail(error, CLIPC_E_INVALID, "the session is NULL");
-  session->stage = EMBED_IDLE;
   if (!(clipc_towers(session->model) & tower))
     return clipc__fail(error, CLIPC_E_MODEL, "the model was opened without %s tower",
                        tower == CLIPC_TOWER_IMAGE ? "an image" : "a text");

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The library and the program compile without a warning with another compiler: compilers.sh COMPILER
-cc=$1
+# The library and the program compile without a warning with a compiler: compilers.sh COMPILER FLAG
+cc=$1 flag=$2
 command -v "$cc" >/dev/null 2>&1 || { echo "skipped: no $cc here (tools/deps.sh --all installs it)"; exit 77; }
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -9,6 +9,6 @@ mkdir "$folder/deps"
 for name in stb cjson; do [ -e /usr/include/$name ] && ln -s /usr/include/$name "$folder/deps/$name"; done
 [ -e /usr/include/utf8proc.h ] && ln -s /usr/include/utf8proc.h "$folder/deps/utf8proc.h"
 for source in src/*.c src/*/*.c; do
-  "$cc" -std=c11 -O1 -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror -Iinclude -Isrc -isystem "$folder/deps" \
+  "$cc" -std=c11 "$flag" -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror -Iinclude -Isrc -isystem "$folder/deps" \
     -c "$source" -o "$folder/object.o" || exit 1
 done

@@ -1,5 +1,6 @@
 #!/bin/sh
-# The one-file delivery does the same as the library: the example built on either prints the same.
+# The one-file delivery does the same as the library: the tests that need clipc.h alone pass on it, and the example
+# prints the same.
 build=$1
 cc=${CC:-cc}
 libs="-lcjson -lutf8proc -lm -lpthread"
@@ -13,3 +14,8 @@ $cc -O1 -Iinclude -o "$folder/many" examples/classify.c "$build/libclipc.a" $lib
 "$folder/many" models/tiny models/tiny/pictures/*.png >"$folder/many.txt"
 test -s "$folder/one.txt"
 cmp "$folder/one.txt" "$folder/many.txt"
+helpers=$(ls tests/*.c | grep -v '/test_')
+for test in test_api test_score test_model test_session; do
+  $cc -std=gnu11 -O1 -Idist -Itests -Isrc -Iinclude -o "$folder/$test" tests/$test.c $helpers "$build/dist/clipc.o" -lcmocka $libs
+  CLIPC_SKIP_FULL=1 "$folder/$test"
+done

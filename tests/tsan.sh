@@ -1,10 +1,10 @@
 #!/bin/sh
-# The threads under ThreadSanitizer: only what touches them, with the plain C products (OpenBLAS is not
-# instrumented).
+# Everything that threads share, under ThreadSanitizer: the set of threads, and sessions on one model. With the plain C
+# products, since OpenBLAS is not instrumented.
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 printf 'int main(void) { return 0; }\n' >"$folder/try.c"
 ${CC:-cc} -fsanitize=thread -o "$folder/try" "$folder/try.c" 2>/dev/null && "$folder/try" 2>/dev/null ||
   { echo "skipped: ThreadSanitizer does not run here"; exit 77; }
-${CC:-cc} -std=c11 -O1 -g -fsanitize=thread -DCLIPC_BLAS=0 -Iinclude -Isrc -Itests -o "$folder/threads" \
-  tests/test_threads.c src/base/*.c -lcmocka -lcjson -lpthread && "$folder/threads"
+make --no-print-directory SAN=thread BLAS=0 BUILD="$1-tsan" "$1-tsan/tests/test_threads" "$1-tsan/tests/test_session" >/dev/null &&
+  "$1-tsan/tests/test_threads" && CLIPC_SKIP_FULL=1 "$1-tsan/tests/test_session"

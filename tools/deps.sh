@@ -31,7 +31,7 @@ package() {
   case $manager:$1 in
   apt:stb) echo libstb-dev ;; apt:cjson) echo libcjson-dev ;; apt:utf8proc) echo libutf8proc-dev ;;
   apt:openblas) echo libopenblas-pthread-dev ;; apt:curl) echo libcurl4-openssl-dev ;; apt:cmocka) echo libcmocka-dev ;;
-  apt:cc) echo gcc ;; apt:clang) echo clang ;; apt:aarch64) echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;;
+  apt:cc) echo gcc libc6-dev ;; apt:clang) echo clang ;; apt:aarch64) echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;;
   apt:qemu) echo qemu-user ;; apt:python) echo python3-numpy python3-pil python3-pytest ;;
   dnf:stb) echo stb-devel ;; dnf:cjson) echo cjson-devel ;; dnf:utf8proc) echo utf8proc-devel ;;
   dnf:openblas) echo openblas-devel ;; dnf:curl) echo libcurl-devel ;; dnf:cmocka) echo libcmocka-devel ;;

@@ -7,6 +7,13 @@
 #define _GNU_SOURCE /* sched_getaffinity; the one place for feature-test macros */
 #endif
 
+/* A product must not be fused with the sum behind it, whatever the compiler's flags are: pixels would change. */
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
+#endif
+
 #include "clipc.h"
 
 #include <stdbool.h>

@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 const char *clipc_status_name(clipc_status status) {
@@ -12,8 +13,9 @@ const char *clipc_status_name(clipc_status status) {
   case status: return #status;
     NAME(CLIPC_OK)
     NAME(CLIPC_E_INVALID)
-    NAME(CLIPC_E_IO) NAME(CLIPC_E_FORMAT) NAME(CLIPC_E_UNSUPPORTED) NAME(CLIPC_E_LIMIT) NAME(CLIPC_E_NO_MEMORY)
-        NAME(CLIPC_E_MODEL) NAME(CLIPC_E_NETWORK) NAME(CLIPC_E_DENIED) NAME(CLIPC_E_CANCELLED) NAME(CLIPC_E_TIMED_OUT)
+    NAME(CLIPC_E_IO)
+    NAME(CLIPC_E_FORMAT) NAME(CLIPC_E_UNSUPPORTED) NAME(CLIPC_E_LIMIT) NAME(CLIPC_E_NO_MEMORY) NAME(CLIPC_E_MODEL)
+        NAME(CLIPC_E_NETWORK) NAME(CLIPC_E_DENIED) NAME(CLIPC_E_CANCELLED) NAME(CLIPC_E_TIMED_OUT)
             NAME(CLIPC_E_QUEUE_FULL) NAME(CLIPC_E_NO_WORKERS) NAME(CLIPC_E_SPAWN_FAILED) NAME(CLIPC_E_MEMORY_BUDGET)
                 NAME(CLIPC_E_RUNTIME_UNAVAILABLE) NAME(CLIPC_E_WOULD_DEADLOCK) NAME(CLIPC_E_SHUTTING_DOWN)
 #undef NAME
@@ -41,12 +43,18 @@ static size_t copy_clean(char *out, const char *text, size_t n) {
 
 clipc_status clipc__fail(clipc_error *error, clipc_status status, const char *format, ...) {
   if (error == NULL) return status;
-  char text[1024];
+  char usual[1024], *text = usual, *longer = NULL;
   va_list arguments;
   va_start(arguments, format);
-  int n = vsnprintf(text, sizeof text, format, arguments);
+  int n = vsnprintf(usual, sizeof usual, format, arguments);
   va_end(arguments);
-  size_t n_text = n < 0 ? 0 : (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
+  if (n < 0) usual[0] = '\0';
+  if (n >= (int)sizeof usual && (longer = malloc((size_t)n + 1)) != NULL) { /* a path may be long: its end is wanted */
+    va_start(arguments, format);
+    vsnprintf(text = longer, (size_t)n + 1, format, arguments);
+    va_end(arguments);
+  }
+  size_t n_text = strlen(text);
   error->status = status;
   char *out = error->message;
   const size_t room = sizeof error->message - 1, head = 96;
@@ -61,6 +69,7 @@ clipc_status clipc__fail(clipc_error *error, clipc_status status, const char *fo
     written += copy_clean(out + written, text + n_text - tail, tail);
   }
   out[written] = '\0';
+  free(longer);
   return status;
 }
 

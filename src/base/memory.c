@@ -4,17 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ALIGNMENT 64u
+#define MEMORY_ALIGNMENT 64u
 
 bool clipc__multiply(size_t *product, size_t a, size_t b) { return !__builtin_mul_overflow(a, b, product); }
 
 void *clipc__alloc(const clipc_allocator *allocator, size_t n, size_t size) {
   size_t n_bytes, with_room;
   if (!clipc__multiply(&n_bytes, n, size)) return NULL;
-  if (__builtin_add_overflow(n_bytes, ALIGNMENT + sizeof(void *), &with_room)) return NULL;
+  if (__builtin_add_overflow(n_bytes, MEMORY_ALIGNMENT + sizeof(void *), &with_room)) return NULL;
   void *base = allocator->allocate ? allocator->allocate(allocator->context, with_room) : malloc(with_room);
   if (base == NULL) return NULL;
-  uintptr_t aligned = ((uintptr_t)base + sizeof(void *) + ALIGNMENT - 1) & ~(uintptr_t)(ALIGNMENT - 1);
+  uintptr_t aligned = ((uintptr_t)base + sizeof(void *) + MEMORY_ALIGNMENT - 1) & ~(uintptr_t)(MEMORY_ALIGNMENT - 1);
   char *memory = (char *)base + (aligned - (uintptr_t)base);
   memcpy(memory - sizeof base, &base, sizeof base); /* for clipc__free */
   return memory;
@@ -44,13 +44,13 @@ struct clipc__arena_block {
   size_t used, capacity; /* of the bytes behind this header */
 };
 
-#define BLOCK_HEADER ((sizeof(struct clipc__arena_block) + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1))
+#define BLOCK_HEADER ((sizeof(struct clipc__arena_block) + MEMORY_ALIGNMENT - 1) & ~(size_t)(MEMORY_ALIGNMENT - 1))
 
 void *clipc__arena_take(struct clipc__arena *arena, size_t n, size_t size) {
   size_t n_bytes, rounded;
   if (!clipc__multiply(&n_bytes, n, size)) return NULL;
-  if (__builtin_add_overflow(n_bytes, ALIGNMENT - 1, &rounded)) return NULL;
-  rounded &= ~(size_t)(ALIGNMENT - 1);
+  if (__builtin_add_overflow(n_bytes, MEMORY_ALIGNMENT - 1, &rounded)) return NULL;
+  rounded &= ~(size_t)(MEMORY_ALIGNMENT - 1);
   struct clipc__arena_block *block = arena->blocks;
   if (block == NULL || block->capacity - block->used < rounded) {
     size_t capacity = rounded > ARENA_BLOCK_BYTES ? rounded : ARENA_BLOCK_BYTES, total;
@@ -108,3 +108,7 @@ void clipc__bytes_free(struct clipc__bytes *bytes) {
   bytes->data = NULL;
   bytes->n_bytes = bytes->capacity = 0;
 }
+
+#undef MEMORY_ALIGNMENT
+#undef ARENA_BLOCK_BYTES
+#undef BLOCK_HEADER

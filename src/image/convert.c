@@ -76,9 +76,7 @@ static uint8_t convert_ink(unsigned ink, unsigned not_black) { /* CMYK: 255 - K,
   return (uint8_t)(not_black - (((t >> 8) + t) >> 8));
 }
 
-static void convert_grey(uint8_t *out, uint8_t grey) {
-  out[0] = out[1] = out[2] = grey;
-}
+static void convert_grey(uint8_t *out, uint8_t grey) { out[0] = out[1] = out[2] = grey; }
 
 /* One row to RGB, whatever says transparency left out. */
 static void convert_row(uint8_t *out, const uint8_t *in, const struct clipc__picture *picture) {

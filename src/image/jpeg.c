@@ -52,6 +52,8 @@ enum {
   MARKER_APP14 = 0xEE
 };
 
+#define JPEG_MAX_SCANS 1000 /* every scan walks the whole picture: a small file must not ask for hours */
+
 struct jpeg_file {
   const struct clipc__source *source;
   size_t at; /* next byte */
@@ -60,7 +62,8 @@ struct jpeg_file {
   uint16_t quantisers[4][64]; /* natural order */
   bool has_quantisers[4];
   uint32_t restart_interval;
-  bool has_scan, complete;
+  int n_scans;
+  bool complete;
   int8_t precision_left[4][64]; /* progressive: bits still to come of each coefficient; -1: all */
   uint8_t *coded;               /* an interval, and a pad of zeros */
   size_t coded_capacity;
@@ -345,10 +348,12 @@ static clipc_status jpeg_read_segment(struct jpeg_file *file, int *marker) {
   clipc_status status = stands_alone ? CLIPC_OK : jpeg_take_segment(file, &p, &n);
   if (status == CLIPC_OK && kind == MARKER_SOS) {
     struct jpeg_scan scan;
+    if (++file->n_scans > JPEG_MAX_SCANS)
+      return clipc__fail(file->source->error, CLIPC_E_LIMIT, "%s: JPEG has more than %d scans", file->source->name,
+                         JPEG_MAX_SCANS);
     if ((status = jpeg_read_sos(file, &scan, p, n)) == CLIPC_OK &&
         (status = jpeg_prepare_scan(file, &scan)) == CLIPC_OK)
       status = jpeg_read_scan(file, &scan, marker);
-    file->has_scan = true;
     /* Where one scan holds everything, nobody looks at what follows. */
     file->complete = scan.n == file->frame.n_components && !file->frame.progressive;
     return status;
@@ -384,7 +389,7 @@ static clipc_status jpeg_read_file(struct jpeg_file *file, struct clipc__picture
   while (status == CLIPC_OK && !file->complete && marker >= 0 && marker != MARKER_EOI)
     status = jpeg_read_segment(file, &marker);
   if (status != CLIPC_OK) return status;
-  if (!file->has_scan) return jpeg_fail(file, marker < 0 ? "JPEG is truncated" : "JPEG has no picture data");
+  if (file->n_scans == 0) return jpeg_fail(file, marker < 0 ? "JPEG is truncated" : "JPEG has no picture data");
   if (marker < 0) return jpeg_fail(file, "JPEG is truncated");
   if (jpeg_is_incomplete(file))
     return clipc__source_fail(file->source, CLIPC_E_UNSUPPORTED, "is a progressive JPEG of which scans are missing");

@@ -77,8 +77,7 @@ static void preprocess_table(float table[3][256], const clipc_preprocessing *spe
   bool fused = torchvision && spec->do_rescale && spec->do_normalize; /* (v - mean / factor) / (std / factor) */
   float inverse = fused ? (float)(1.0 / spec->rescale_factor) : 1.0f;
   for (int c = 0; c < 3; c++) {
-    /* volatile: a product must not be contracted with the subtraction, whatever the compiler's default */
-    volatile float mean = spec->mean[c] * inverse, std = spec->std[c] * inverse;
+    float mean = spec->mean[c] * inverse, std = spec->std[c] * inverse;
     for (int v = 0; v < 256; v++) {
       float value = (float)v;
       if (spec->do_rescale && !fused)

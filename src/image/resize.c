@@ -16,9 +16,7 @@
 
 /* ---- filters */
 
-static double resize_sinc(double x) {
-  return x == 0.0 ? 1.0 : sin(x * RESIZE_PI) / (x * RESIZE_PI);
-}
+static double resize_sinc(double x) { return x == 0.0 ? 1.0 : sin(x * RESIZE_PI) / (x * RESIZE_PI); }
 
 static double resize_filter_support(clipc_filter filter) {
   switch (filter) {
@@ -158,9 +156,7 @@ static uint8_t *resize_at(const struct resize_plane *plane, int x, int y, size_t
   return plane->data + (size_t)(y - plane->y) * plane->stride_bytes + (size_t)(x - plane->x) * pixel_bytes;
 }
 
-static inline uint8_t resize_clip(int32_t value) {
-  return value < 0 ? 0 : value > 255 ? 255 : (uint8_t)value;
-}
+static inline uint8_t resize_clip(int32_t value) { return value < 0 ? 0 : value > 255 ? 255 : (uint8_t)value; }
 
 /* One row along x. n_bands is a constant wherever this is inlined. */
 static inline __attribute__((always_inline)) void resize_row_u8(uint8_t *out, const uint8_t *in, int in_x,

@@ -37,7 +37,9 @@ static void gemm_nn_f32_blas(float *y, size_t y_stride, const float *x, size_t x
 }
 
 void clipc__kernels_blas(struct clipc__kernels *kernels) {
+  pthread_mutex_lock(&blas_mutex);
   if (openblas_get_num_threads() != 1) openblas_set_num_threads(1);
+  pthread_mutex_unlock(&blas_mutex);
   kernels->gemm_nt_f32 = gemm_nt_f32_blas;
   kernels->gemm_nn_f32 = gemm_nn_f32_blas;
 }

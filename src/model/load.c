@@ -123,6 +123,13 @@ static void load_text(struct tower_loader *loader, struct clipc__text *text) {
   const struct clipc__text_config *config = &loader->model->config.text;
   int width = config->transformer.width;
   text->config = *config;
+  bool pads_count = !config->causal || config->pooling == CLIPC__POOL_LAST;
+  if (pads_count && (config->pad_id < 0 || config->pad_id >= config->vocab_size)) {
+    loader->status =
+        clipc__fail(loader->error, CLIPC_E_MODEL, "the text tower's pad_id %d is not in its vocabulary of %d",
+                    config->pad_id, config->vocab_size);
+    return;
+  }
   text->token_embedding = fetch_matrix(loader, CLIPC__TOKEN_EMBEDDING, config->vocab_size, width);
   text->position_embedding = fetch_matrix(loader, CLIPC__POSITION_EMBEDDING, config->context_length, width);
   fetch_blocks(loader, &text->transformer, &config->transformer);

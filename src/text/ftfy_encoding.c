@@ -193,7 +193,7 @@ static bool ftfy_restore_a0(struct clipc__bytes *out, const uint8_t *s, size_t n
       if (!clipc__bytes_append(out, s + start, i - start)) return false;
       continue;
     }
-    for (size_t k = 0; k < length; k++) piece[k] = s[i + k] == ' ' ? 0xA0 : s[i + k];
+    for (size_t k = 0; k < length && k < sizeof piece; k++) piece[k] = s[i + k] == ' ' ? 0xA0 : s[i + k];
     bool keeps_space = s[i] == 0xC3 && !ftfy_a_grave_goes_on(s + i, n - i);
     if (keeps_space) piece[2] = ' ';
     if (!clipc__bytes_append(out, piece, length + keeps_space)) return false;
