@@ -1,6 +1,4 @@
 /* Reads the goldens of whole models and embeds their inputs. What goes wrong here fails the test that asked. */
-#include "testing.h"
-
 #include "golden.h"
 
 #include <math.h>
@@ -57,12 +55,12 @@ static bool golden_start(struct golden_case *c, const char *line) {
   return true;
 }
 
-bool golden_read(struct golden *golden, const char *model) {
+static bool golden_read(struct golden *golden, const char *model) {
   char path[512];
   memset(golden, 0, sizeof *golden);
   snprintf(path, sizeof path, "tests/goldens/models/%s/golden.txt", model);
-  char *text = synthetic_read(path), *rest = text;
-  bool ok = text;
+  char *text = test_read_file(path, NULL), *rest = text;
+  bool ok = true;
   for (char *line; ok && (line = strsep(&rest, "\n"));) {
     if (!*line || *line == '#' || sscanf(line, "dimension %zu", &golden->dimension) == 1 ||
         sscanf(line, "size %d %d", &golden->height, &golden->width) == 2 ||
@@ -103,35 +101,29 @@ void golden_free(struct golden *golden) {
 
 /* ---- what tests do with them */
 
-clipc_model *open_model(const char *folder, const clipc_options *options) {
+clipc_model *golden_open_model(const char *folder, const clipc_options *options) {
   clipc_model *model;
   clipc_error error = {CLIPC_OK, ""};
   if (clipc_model_open(&model, folder, options, &error) != CLIPC_OK) fail_msg("%s", error.message);
   return model;
 }
 
-clipc_session *open_session(clipc_model *model, int max_batch, int raw) {
+clipc_session *golden_open_session(clipc_model *model, int max_batch, int raw) {
   clipc_session *session;
   clipc_session_options options = {.max_batch = max_batch, .raw = raw};
   assert_int_equal(clipc_session_open(&session, model, &options, NULL), CLIPC_OK);
   return session;
 }
 
-char *make_folder(const char *name, const struct synthetic_change *change) {
-  char *folder = synthetic_folder(name, change);
-  assert_non_null(folder);
-  return folder;
-}
-
-struct golden load_golden(const char *name) {
+struct golden golden_load(const char *name) {
   struct golden golden;
   assert_true(golden_read(&golden, name));
-  assert_true(golden.n_cases <= MOST_CASES);
+  assert_true(golden.n_cases <= GOLDEN_MOST_CASES);
   return golden;
 }
 
 /* Largest difference of normalised vectors; expected need not be normalised. */
-double difference(const float *vector, const float *expected, size_t n) {
+double vector_difference(const float *vector, const float *expected, size_t n) {
   double norm = 0, norm_expected = 0, most = 0;
   for (size_t i = 0; i < n; i++) {
     norm += (double)vector[i] * (double)vector[i];
@@ -144,17 +136,15 @@ double difference(const float *vector, const float *expected, size_t n) {
   return most;
 }
 
-static bool is_image(const struct golden_case *c) {
-  return c->kind == GOLDEN_PIXELS || c->kind == GOLDEN_RGB;
-}
+static bool is_image(const struct golden_case *c) { return c->kind == GOLDEN_PIXELS || c->kind == GOLDEN_RGB; }
 
 /* The cases that this model's reference is asked for: pixels and ids always. */
 static bool is_asked(const struct golden_case *c, clipc_reference reference) {
   return c->kind == GOLDEN_PIXELS || c->kind == GOLDEN_IDS || c->reference == reference;
 }
 
-struct inputs *gather(const struct golden *golden, int tower, clipc_reference reference) {
-  struct inputs *in = calloc(1, sizeof *in);
+struct golden_inputs *golden_gather(const struct golden *golden, int tower, clipc_reference reference) {
+  struct golden_inputs *in = calloc(1, sizeof *in);
   assert_non_null(in);
   for (size_t i = 0; i < golden->n_cases; i++) {
     const struct golden_case *c = &golden->cases[i];
@@ -177,13 +167,13 @@ struct inputs *gather(const struct golden *golden, int tower, clipc_reference re
   return in;
 }
 
-void inputs_free(struct inputs *in) {
+void golden_inputs_free(struct golden_inputs *in) {
   for (size_t i = 0; i < in->n; i++) free(in->memory[i]);
   free(in);
 }
 
 /* The vectors of one tower's cases, [n, dimension]; to be freed. */
-float *embed(clipc_session *session, const struct inputs *in, int tower, size_t dimension) {
+float *golden_embed(clipc_session *session, const struct golden_inputs *in, int tower, size_t dimension) {
   float *vectors = calloc(in->n * dimension + 1, sizeof *vectors);
   clipc_error error = {CLIPC_OK, ""};
   assert_non_null(vectors);
@@ -194,25 +184,26 @@ float *embed(clipc_session *session, const struct inputs *in, int tower, size_t 
   return vectors;
 }
 
-double compare(const struct golden *golden, const char *folder, const clipc_options *options, int max_batch,
-               size_t *n_compared) {
-  clipc_model *model = open_model(folder, options);
+double golden_compare(const struct golden *golden, const char *folder, const clipc_options *options, int max_batch,
+                      size_t *n_compared) {
+  clipc_model *model = golden_open_model(folder, options);
   assert_int_equal(clipc_embedding_dimension(model), golden->dimension);
-  clipc_session *session = open_session(model, max_batch, 0);
+  clipc_session *session = golden_open_session(model, max_batch, 0);
   double most = 0;
   const int towers[] = {CLIPC_TOWER_IMAGE, CLIPC_TOWER_TEXT};
   for (size_t t = 0; t < 2; t++) {
-    struct inputs *in = gather(golden, towers[t], options ? options->reference : CLIPC_REFERENCE_AUTO);
+    struct golden_inputs *in = golden_gather(golden, towers[t], options ? options->reference : CLIPC_REFERENCE_AUTO);
     if (in->n && (clipc_towers(model) & towers[t])) {
-      float *vectors = embed(session, in, towers[t], golden->dimension);
+      float *vectors = golden_embed(session, in, towers[t], golden->dimension);
       for (size_t i = 0; i < in->n; i++) {
-        double d = difference(vectors + i * golden->dimension, golden->cases[in->cases[i]].expected, golden->dimension);
+        double d =
+            vector_difference(vectors + i * golden->dimension, golden->cases[in->cases[i]].expected, golden->dimension);
         if (!(d <= most)) most = d;
       }
       if (n_compared) *n_compared += in->n;
       free(vectors);
     }
-    inputs_free(in);
+    golden_inputs_free(in);
   }
   clipc_session_close(session);
   clipc_model_close(model);

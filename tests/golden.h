@@ -3,10 +3,10 @@
 #define CLIPC_TESTS_GOLDEN_H
 
 #include "synthetic.h"
+#include "testing.h"
 
-#define TOLERANCE 1e-5 /* between normalised vectors */
-#define MOST_CASES 32
-#define COUNT(array) (sizeof(array) / sizeof *(array))
+#define GOLDEN_TOLERANCE 1e-5 /* between normalised vectors */
+#define GOLDEN_MOST_CASES 32
 
 enum golden_kind { GOLDEN_PIXELS, GOLDEN_RGB, GOLDEN_IDS, GOLDEN_TEXT };
 
@@ -29,36 +29,34 @@ struct golden {
   struct golden_case *cases;
 };
 
-bool golden_read(struct golden *golden, const char *model); /* false with a sentence on stderr */
+/* Those of one model. What cannot be done here and below fails the running test. */
+struct golden golden_load(const char *name);
 void golden_free(struct golden *golden);
 
-/* These fail the running test when they cannot. */
-struct golden load_golden(const char *name);
-char *make_folder(const char *name, const struct synthetic_change *change);
-clipc_model *open_model(const char *folder, const clipc_options *options);
-clipc_session *open_session(clipc_model *model, int max_batch, int raw);
+clipc_model *golden_open_model(const char *folder, const clipc_options *options);
+clipc_session *golden_open_session(clipc_model *model, int max_batch, int raw);
 
 /* Largest difference of the normalised vectors; NaN when there is one. */
-double difference(const float *vector, const float *expected, size_t n);
+double vector_difference(const float *vector, const float *expected, size_t n);
 
 /* Inputs of one tower in the order of the golden's cases, all embedded by one call. */
-struct inputs {
-  size_t n, cases[MOST_CASES];
-  clipc_image images[MOST_CASES];
-  clipc_text texts[MOST_CASES];
-  void *memory[MOST_CASES];
+struct golden_inputs {
+  size_t n, cases[GOLDEN_MOST_CASES];
+  clipc_image images[GOLDEN_MOST_CASES];
+  clipc_text texts[GOLDEN_MOST_CASES];
+  void *memory[GOLDEN_MOST_CASES];
 };
 
 /* The golden's pixels and ids (tower), and its pictures and texts of this reference. */
-struct inputs *gather(const struct golden *golden, int tower, clipc_reference reference);
-void inputs_free(struct inputs *in);
+struct golden_inputs *golden_gather(const struct golden *golden, int tower, clipc_reference reference);
+void golden_inputs_free(struct golden_inputs *in);
 
 /* The vectors of all inputs of a tower by one call, [n, dimension]; to be freed. */
-float *embed(clipc_session *session, const struct inputs *in, int tower, size_t dimension);
+float *golden_embed(clipc_session *session, const struct golden_inputs *in, int tower, size_t dimension);
 
 /* Opens the folder and embeds everything that gather gives for the towers that are open: the largest difference to the
  * goldens. *n_compared (may be NULL) is added to. */
-double compare(const struct golden *golden, const char *folder, const clipc_options *options, int max_batch,
-               size_t *n_compared);
+double golden_compare(const struct golden *golden, const char *folder, const clipc_options *options, int max_batch,
+                      size_t *n_compared);
 
 #endif

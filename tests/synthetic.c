@@ -2,12 +2,12 @@
  * Values have at most eight significant bits, so a tensor needs a table of 256 values and a hash of every index. */
 #include "synthetic.h"
 
-#include <dirent.h>
+#include "testing.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define MAX_RANK 8
@@ -92,7 +92,7 @@ static char *join(const char *a, const char *b) {
   return path;
 }
 
-static bool fail(const char *what, const char *path) {
+static bool complain(const char *what, const char *path) {
   fprintf(stderr, "synthetic: %s: %s\n", path, what);
   return false;
 }
@@ -113,7 +113,7 @@ static bool list_shape(struct listed *tensor, const char *text) {
 static bool list_read(struct listing *list, const char *path, const struct synthetic_change *change) {
   char line[256], shape[64];
   FILE *in = fopen(path, "r");
-  if (!in) return fail("cannot be opened", path);
+  if (!in) return complain("cannot be opened", path);
   bool ok = true;
   while (ok && fgets(line, sizeof line, in)) {
     struct listed *grown = realloc(list->tensors, (list->n_tensors + 1) * sizeof *grown);
@@ -139,7 +139,7 @@ static bool list_read(struct listing *list, const char *path, const struct synth
     list->n_tensors++;
   }
   fclose(in);
-  return ok ? true : fail("a line cannot be read", path);
+  return ok ? true : complain("a line cannot be read", path);
 }
 
 /* ---- safetensors */
@@ -205,7 +205,7 @@ static bool write_safetensors(const struct listing *list, int file, const char *
   for (size_t i = 0; ok && i < list->n_tensors; i++)
     if (list->tensors[i].file == file) ok = write_tensor(out, &list->tensors[i], buffer);
   if (out && fclose(out)) ok = false;
-  if (!ok) fail("cannot be written", path);
+  if (!ok) complain("cannot be written", path);
   free(header);
   free(buffer);
   free(path);
@@ -216,30 +216,19 @@ static bool write_index(const struct listing *list, const char *folder) {
   char *path = join(folder, "model.safetensors.index.json");
   FILE *out = fopen(path, "w");
   free(path);
-  if (!out) return fail("no index can be written", folder);
+  if (!out) return complain("no index can be written", folder);
   fputs("{\"metadata\": {\"total_size\": 0}, \"weight_map\": {", out);
   for (size_t i = 0; i < list->n_tensors; i++)
     fprintf(out, "%s\n  \"%s\": \"%s\"", i ? "," : "", list->tensors[i].name, list->files[list->tensors[i].file]);
   fputs("\n}}\n", out);
-  return fclose(out) ? fail("no index can be written", folder) : true;
+  return fclose(out) ? complain("no index can be written", folder) : true;
 }
 
 /* ---- folders */
 
-char *synthetic_read(const char *path) {
-  struct stat status;
-  FILE *in = fopen(path, "rb");
-  if (!in) return NULL;
-  char *text = fstat(fileno(in), &status) ? NULL : malloc((size_t)status.st_size + 1);
-  size_t n = text ? fread(text, 1, (size_t)status.st_size, in) : 0;
-  if (text) text[n] = 0;
-  fclose(in);
-  return text;
-}
-
 /* Copies a text file with every occurrence of from replaced. */
 static bool copy_text(const char *source, const char *target, const char *from, const char *to) {
-  char *text = synthetic_read(source);
+  char *text = test_read_file(source, NULL);
   FILE *out = text ? fopen(target, "w") : NULL;
   bool found = !from;
   for (const char *at = text, *hit; out && at; at = hit ? hit + strlen(from) : NULL) {
@@ -248,15 +237,8 @@ static bool copy_text(const char *source, const char *target, const char *from, 
     found = found || hit;
   }
   free(text);
-  if (!out) return fail("cannot be copied", source);
-  return fclose(out) || !found ? fail("lacks what is to be replaced", source) : true;
-}
-
-bool synthetic_copy(const char *from, const char *folder, const char *name) {
-  char *path = join(folder, name);
-  bool ok = copy_text(from, path, NULL, NULL);
-  free(path);
-  return ok;
+  if (!out) return complain("cannot be copied", source);
+  return fclose(out) || !found ? complain("lacks what is to be replaced", source) : true;
 }
 
 static bool write_folder(const char *folder, const char *model, const struct synthetic_change *change) {
@@ -282,50 +264,9 @@ static bool write_folder(const char *folder, const char *model, const struct syn
   return ok;
 }
 
-/* Folders of tests that failed on the way are removed at exit. */
-static char *live_folders[64];
-
-static void remove_live_folders(void) {
-  for (size_t i = 0; i < sizeof live_folders / sizeof *live_folders; i++) synthetic_remove(live_folders[i]);
-}
-
-static void remember_folder(char *folder) {
-  static bool registered;
-  if (!registered) registered = !atexit(remove_live_folders);
-  for (size_t i = 0; i < sizeof live_folders / sizeof *live_folders; i++) {
-    if (live_folders[i]) continue;
-    live_folders[i] = folder;
-    return;
-  }
-}
-
 char *synthetic_folder(const char *model, const struct synthetic_change *change) {
   static const struct synthetic_change none;
-  const char *parent = getenv("TMPDIR");
-  char *folder = malloc(512);
-  if (!folder) return NULL;
-  snprintf(folder, 512, "%.400s/clipc-%.40s-XXXXXX", parent && *parent ? parent : "/tmp", model);
-  if (!mkdtemp(folder)) {
-    fail("cannot be made", folder);
-    free(folder);
-    return NULL;
-  }
-  remember_folder(folder);
-  if (write_folder(folder, model, change ? change : &none)) return folder;
-  synthetic_remove(folder);
-  return NULL;
-}
-
-void synthetic_remove(char *folder) {
-  DIR *files = folder ? opendir(folder) : NULL;
-  for (struct dirent *file; files && (file = readdir(files));) {
-    char *path = join(folder, file->d_name);
-    if (strcmp(file->d_name, ".") && strcmp(file->d_name, "..")) unlink(path);
-    free(path);
-  }
-  if (files) closedir(files);
-  if (folder) rmdir(folder);
-  for (size_t i = 0; folder && i < sizeof live_folders / sizeof *live_folders; i++)
-    if (live_folders[i] == folder) live_folders[i] = NULL;
-  free(folder);
+  char *folder = test_folder_new(model);
+  if (!write_folder(folder, model, change ? change : &none)) fail_msg("%s: cannot be written", folder);
+  return folder;
 }

@@ -17,16 +17,13 @@ struct synthetic_change {
   const char *config_from, *config_to; /* every occurrence in the configuration is replaced */
 };
 
-/* Writes the folder of tests/goldens/models/<model> under TMPDIR (or /tmp) and returns its path, which
- * synthetic_remove removes and frees; NULL with a sentence on stderr when it cannot. */
+/* Writes the folder of tests/goldens/models/<model> and returns its path, which test_folder_delete removes and frees.
+ * Fails the running test when it cannot. */
 char *synthetic_folder(const char *model, const struct synthetic_change *change);
-void synthetic_remove(char *folder);                                         /* NULL is fine */
-bool synthetic_copy(const char *from, const char *folder, const char *name); /* a file into a folder */
 
 /* value i of the tensor of this name and shape */
 float synthetic_weight(const char *name, int rank, const uint64_t *shape, uint64_t i);
 void synthetic_pixels(float *pixels, int which, int height, int width); /* float [3, height, width] */
 void synthetic_rgb(uint8_t *rgb, int width, int height);                /* u8 [height, width, 3], a formula */
-char *synthetic_read(const char *path);                                 /* a whole file, NUL-terminated; free it */
 
 #endif

@@ -75,7 +75,7 @@ static void options_are_checked(void **state) {
       {{.limits = {.max_header_bytes = 10}}, CLIPC_E_LIMIT, "model.safetensors"},
       {{.limits = {.max_config_bytes = 10}}, CLIPC_E_LIMIT, "config.json"},
   };
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+  for (size_t i = 0; i < COUNT(cases); i++) {
     expect(clipc_model_open(&model, MODEL, &cases[i].options, &error), cases[i].status, &error, cases[i].says);
     assert_null(model);
     assert_int_equal(clipc_model_open(&model, MODEL, &cases[i].options, NULL), cases[i].status);
@@ -146,7 +146,7 @@ static void pictures_that_cannot_be(void **state) {
   assert_true(vector[0] == 42.0f);
   static float nan_pixels[3 * 224 * 224];
   size_t n_pixels = 3 * (size_t)clipc_image_height(f->model) * (size_t)clipc_image_width(f->model);
-  for (size_t i = 0; i < n_pixels && i < sizeof nan_pixels / sizeof *nan_pixels; i++) nan_pixels[i] = NAN;
+  for (size_t i = 0; i < n_pixels && i < COUNT(nan_pixels); i++) nan_pixels[i] = NAN;
   expect(clipc_embed_image_pixels(f->session, nan_pixels, vector, &error), CLIPC_E_FORMAT, &error, "not finite");
   assert_true(vector[0] == 42.0f);
   free(vector);
@@ -318,24 +318,6 @@ static void towers_are_opened_apart(void **state) {
 
 /* ---- memory that runs out */
 
-struct failing {
-  long left;
-  long n_live;
-};
-
-static void *failing_allocate(void *context, size_t n_bytes) {
-  struct failing *failing = context;
-  if (__atomic_fetch_sub(&failing->left, 1, __ATOMIC_SEQ_CST) <= 0) return NULL;
-  __atomic_fetch_add(&failing->n_live, 1, __ATOMIC_SEQ_CST);
-  return malloc(n_bytes);
-}
-
-static void failing_release(void *context, void *memory) {
-  struct failing *failing = context;
-  __atomic_fetch_sub(&failing->n_live, 1, __ATOMIC_SEQ_CST);
-  free(memory);
-}
-
 static clipc_status whole_life(clipc_allocator allocator, clipc_error *error) {
   clipc_options options = {.allocator = allocator, .n_threads = 2};
   clipc_model *model = NULL;
@@ -354,17 +336,17 @@ static clipc_status whole_life(clipc_allocator allocator, clipc_error *error) {
 
 static void every_allocation_may_fail(void **state) {
   (void)state;
-  long n = 0;
+  size_t n = 1;
   for (;; n++) {
-    struct failing failing = {n, 0};
+    struct test_memory memory = {.fail_at = n, .and_after = 1};
     clipc_error error = {CLIPC_OK, ""};
-    clipc_status status = whole_life((clipc_allocator){failing_allocate, failing_release, &failing}, &error);
-    assert_int_equal(failing.n_live, 0);
+    clipc_status status = whole_life(test_allocator(&memory), &error);
+    assert_int_equal(memory.n_live, 0);
     if (status == CLIPC_OK) break;
     expect(status, CLIPC_E_NO_MEMORY, &error, "memory");
   }
   assert_true(n > 20);
-  printf("note: %ld allocations, each made to fail\n", n);
+  printf("note: %zu allocations, each made to fail\n", n - 1);
 }
 
 static void *embed_in_a_thread(void *context) {

@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static const clipc_allocator by_malloc;
@@ -59,8 +58,7 @@ static void statuses_are_pinned(void **state) {
                                       "CLIPC_E_RUNTIME_UNAVAILABLE",
                                       "CLIPC_E_WOULD_DEADLOCK",
                                       "CLIPC_E_SHUTTING_DOWN"};
-  for (int i = 0; i < (int)(sizeof names / sizeof *names); i++)
-    assert_string_equal(clipc_status_name((clipc_status)i), names[i]);
+  for (int i = 0; i < (int)COUNT(names); i++) assert_string_equal(clipc_status_name((clipc_status)i), names[i]);
   assert_string_equal(clipc_status_name((clipc_status)99), "CLIPC_E_UNKNOWN");
 }
 
@@ -101,13 +99,8 @@ static void memory_is_aligned_and_checked(void **state) {
 
 static void files_are_mapped_or_read(void **state) {
   (void)state;
-  char folder[] = "/tmp/clipc-base-XXXXXX";
-  assert_non_null(mkdtemp(folder));
-  char *path = clipc__path_join(&by_malloc, folder, "file");
-  FILE *out = fopen(path, "wb");
-  assert_non_null(out);
-  fputs("twelve bytes", out);
-  fclose(out);
+  char *path = clipc__path_join(&by_malloc, test_folder, "file");
+  test_folder_put_text("file", "twelve bytes");
   struct clipc__file file;
   clipc_error error = {CLIPC_OK, ""};
   for (int map = 0; map < 2; map++) {
@@ -118,7 +111,7 @@ static void files_are_mapped_or_read(void **state) {
     clipc__file_close(&file);
     assert_int_equal(clipc__file_open(&file, path, map, 11, &by_malloc, &error), CLIPC_E_LIMIT);
     assert_non_null(strstr(error.message, "12 bytes are more than the limit of 11"));
-    assert_int_equal(clipc__file_open(&file, folder, map, 100, &by_malloc, &error), CLIPC_E_IO);
+    assert_int_equal(clipc__file_open(&file, test_folder, map, 100, &by_malloc, &error), CLIPC_E_IO);
     assert_non_null(strstr(error.message, "is a folder"));
     assert_int_equal(clipc__file_open(&file, "/dev/zero", map, 100, &by_malloc, &error), CLIPC_E_IO);
     assert_int_equal(clipc__file_open(&file, "/nowhere/at/all", map, 100, &by_malloc, &error), CLIPC_E_IO);
@@ -132,9 +125,8 @@ static void files_are_mapped_or_read(void **state) {
     assert_non_null(file.data);
     clipc__file_close(&file);
   }
-  assert_true(clipc__is_folder(folder) && !clipc__is_folder(path) && clipc__is_file(path) && !clipc__is_file(folder));
-  unlink(path);
-  rmdir(folder);
+  assert_true(clipc__is_folder(test_folder) && !clipc__is_folder(path) && clipc__is_file(path) &&
+              !clipc__is_file(test_folder));
   clipc__free(&by_malloc, path);
 }
 
@@ -159,7 +151,7 @@ static void ill_formed_utf8_follows_the_rule(void **state) {
       {"\xE2\x82", 2, "\xEF\xBF\xBD"},
       {"\xF5\x80", 2, "\xEF\xBF\xBD\xEF\xBF\xBD"},
   };
-  for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+  for (size_t c = 0; c < COUNT(cases); c++) {
     uint8_t out[64];
     size_t n_out = 0;
     bool all_valid = true;
@@ -191,5 +183,5 @@ int main(void) {
       cmocka_unit_test(memory_is_aligned_and_checked),    cmocka_unit_test(files_are_mapped_or_read),
       cmocka_unit_test(ill_formed_utf8_follows_the_rule),
   };
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  return cmocka_run_group_tests(tests, test_folder_make, test_folder_remove);
 }

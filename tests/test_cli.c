@@ -61,7 +61,7 @@ static void malformed_utf8_is_replaced_part_by_part(void **state) {
       {"\xF0\x9F\x90z", 1, "z"}, {"\xC3z", 1, "z"},
       {"\xF5\x80", 2, ""},       {"\xE2\xE2\x82\xAC", 1, "\xE2\x82\xAC"},
   };
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+  for (size_t i = 0; i < COUNT(cases); i++) {
     char want[64] = "\"";
     for (int bad = 0; bad < cases[i].n_bad; bad++) strcat(want, "\xEF\xBF\xBD");
     strcat(strcat(want, cases[i].rest), "\"");
@@ -79,15 +79,13 @@ static void assert_reads_back(float value) {
 
 static void floats_read_back_to_themselves(void **state) {
   (void)state;
-  const char *text = getenv("CLIPC_SEED");
-  uint64_t seed = text != NULL ? strtoull(text, NULL, 10) : 77;
-  printf("test_cli: CLIPC_SEED=%llu\n", (unsigned long long)seed);
+  random_start(77);
   const float ends[] = {0,        -0.0f,   1,        -1,        0.1f,     1.0f / 3, FLT_MAX,
                         -FLT_MAX, FLT_MIN, 1.4e-45f, -1.4e-45f, 16777216, 1e10f};
-  for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) assert_reads_back(ends[i]);
+  for (size_t i = 0; i < COUNT(ends); i++) assert_reads_back(ends[i]);
   for (int i = 0; i < 200000; i++) {
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    uint32_t bits = (uint32_t)(seed >> 32);
+    uint32_t bits = random_bits();
+    bits ^= random_bits() << 16; /* the topmost as well */
     float value;
     memcpy(&value, &bits, sizeof value);
     if (isfinite(value)) assert_reads_back(value);
@@ -154,9 +152,9 @@ static void options_come_in_every_spelling(void **state) {
               {TEST_FLAG, NULL},    {TEST_VALUE, "1"},      {TEST_VALUE, "-2"},    {TEST_VALUE, "3"},
               {CLI_PLAIN, "plain"}, {CLI_PLAIN, "-"},       {CLI_PLAIN, "--flag"}, {CLI_PLAIN, "--value=4"},
               {CLI_PLAIN, "--"}};
-  struct cli_parser parser = {.command = &test_command, .argc = sizeof words / sizeof *words, .next = 1};
+  struct cli_parser parser = {.command = &test_command, .argc = COUNT(words), .next = 1};
   parser.argv = (char **)(uintptr_t)words;
-  for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+  for (size_t i = 0; i < COUNT(want); i++) {
     const char *value = NULL;
     assert_int_equal(cli_next(&parser, &value), want[i].id);
     if (want[i].value != NULL) assert_string_equal(value, want[i].value);
@@ -175,7 +173,7 @@ static void shared_options_do_not_collide(void **state) {
   (void)state;
   struct names seen = {.n = 0};
   cli_each_option(&test_command, check_distinct, &seen);
-  assert_true(seen.n > 10 && seen.n < sizeof seen.names / sizeof *seen.names);
+  assert_true(seen.n > 10 && seen.n < COUNT(seen.names));
 }
 
 static void near_words_are_found_and_far_ones_not(void **state) {

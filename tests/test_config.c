@@ -15,33 +15,34 @@ static enum clipc__activation activation_of(const char *name) {
 }
 
 static void check_transformer(const char *name, const struct clipc__transformer_config *t, const cJSON *expect) {
-  if (t->width != at(expect, "hidden_size")->valueint || t->mlp_width != at(expect, "intermediate_size")->valueint ||
-      t->n_layers != at(expect, "num_hidden_layers")->valueint ||
-      t->n_heads != at(expect, "num_attention_heads")->valueint ||
-      t->activation != activation_of(at(expect, "hidden_act")->valuestring) ||
-      t->layer_norm_eps != (float)at(expect, "layer_norm_eps")->valuedouble)
+  if (t->width != json_at(expect, "hidden_size")->valueint ||
+      t->mlp_width != json_at(expect, "intermediate_size")->valueint ||
+      t->n_layers != json_at(expect, "num_hidden_layers")->valueint ||
+      t->n_heads != json_at(expect, "num_attention_heads")->valueint ||
+      t->activation != activation_of(json_at(expect, "hidden_act")->valuestring) ||
+      t->layer_norm_eps != (float)json_at(expect, "layer_norm_eps")->valuedouble)
     fail_msg("%s: the transformer differs", name);
 }
 
 static void check_hf(const char *name, const struct clipc__config *config, const cJSON *expect) {
-  const cJSON *text = at(expect, "text"), *vision = at(expect, "vision");
-  if (config->embedding_dimension != at(expect, "embedding")->valueint) fail_msg("%s: embedding_dimension", name);
+  const cJSON *text = json_at(expect, "text"), *vision = json_at(expect, "vision");
+  if (config->embedding_dimension != json_at(expect, "embedding")->valueint) fail_msg("%s: embedding_dimension", name);
   assert_int_equal(config->text.present, text != NULL);
   assert_int_equal(config->vision.present, vision != NULL);
   if (text) {
-    int eos = at(text, "eos_token_id")->valueint;
+    int eos = json_at(text, "eos_token_id")->valueint;
     check_transformer(name, &config->text.transformer, text);
-    if (config->text.vocab_size != at(text, "vocab_size")->valueint || config->text.eos_id != eos ||
-        !config->text.causal || config->text.context_length != at(text, "max_position_embeddings")->valueint ||
+    if (config->text.vocab_size != json_at(text, "vocab_size")->valueint || config->text.eos_id != eos ||
+        !config->text.causal || config->text.context_length != json_at(text, "max_position_embeddings")->valueint ||
         config->text.projection_bias || config->text.pooling != (eos == 2 ? CLIPC__POOL_ARGMAX : CLIPC__POOL_EOS))
       fail_msg("%s: the text tower differs", name);
   }
   if (vision) {
     check_transformer(name, &config->vision.transformer, vision);
-    int size = at(vision, "image_size")->valueint;
+    int size = json_at(vision, "image_size")->valueint;
     const clipc_preprocessing *p = &config->preprocessing;
     if (config->vision.image_height != size || config->vision.image_width != size || !config->vision.ln_pre ||
-        config->vision.patch != at(vision, "patch_size")->valueint || config->vision.pooling != CLIPC__POOL_CLASS)
+        config->vision.patch != json_at(vision, "patch_size")->valueint || config->vision.pooling != CLIPC__POOL_CLASS)
       fail_msg("%s: the image tower differs", name);
     if (p->resize != CLIPC_RESIZE_SHORTEST || p->resize_height != size || p->crop_height != size ||
         p->crop_width != size)
@@ -52,19 +53,19 @@ static void check_hf(const char *name, const struct clipc__config *config, const
 /* What transformers makes of each config: defaults, text_config_dict, eos 2, stand-alone towers. */
 static void test_hf_goldens(void **state) {
   (void)state;
-  cJSON *rows = golden_rows("hf_configs.jsonl");
+  cJSON *rows = config_golden_rows("hf_configs.jsonl");
   const cJSON *row;
   cJSON_ArrayForEach(row, rows) {
-    const char *name = at(row, "name")->valuestring;
+    const char *name = json_at(row, "name")->valuestring;
     struct clipc__config config;
     clipc_error error;
-    put_json("config.json", at(row, "config"));
-    if (read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error) != CLIPC_OK) fail_msg("%s: %s", name, error.message);
+    test_folder_put_json("config.json", json_at(row, "config"));
+    if (config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error) != CLIPC_OK) fail_msg("%s: %s", name, error.message);
     assert_false(config.open_clip);
     assert_int_equal(config.reference, CLIPC_REFERENCE_HF);
     assert_int_equal(config.text_cleaning, CLIPC__TEXT_HF);
-    check_hf(name, &config, at(row, "expect"));
-    const cJSON *architectures = at(at(row, "config"), "architectures");
+    check_hf(name, &config, json_at(row, "expect"));
+    const cJSON *architectures = json_at(json_at(row, "config"), "architectures");
     const char *architecture = architectures ? architectures->child->valuestring : "CLIPModel";
     bool bare = strcmp(architecture, "CLIPTextModel") == 0 || strcmp(architecture, "CLIPVisionModel") == 0;
     if (config.text.present) assert_int_equal(config.text.projection, !bare);
@@ -72,7 +73,7 @@ static void test_hf_goldens(void **state) {
   }
   assert_true(cJSON_GetArraySize(rows) >= 23);
   cJSON_Delete(rows);
-  drop_all();
+  test_folder_empty();
 }
 
 #define TEXT(fields) "{\"model_type\":\"clip\",\"text_config\":{" fields "}}"
@@ -133,41 +134,42 @@ static void test_hf_shapes_of_folders(void **state) {
   struct clipc__config config;
   clipc_error error;
   /* no model_type: told by its keys */
-  folder_put_text("config.json", "{\"text_config\":{\"hidden_size\":64}}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
+  test_folder_put_text("config.json", "{\"text_config\":{\"hidden_size\":64}}");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
   assert_true(config.text.present && config.vision.present && config.text.transformer.width == 64);
-  folder_put_text("config.json", "{\"hidden_size\":64,\"vocab_size\":100}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
+  test_folder_put_text("config.json", "{\"hidden_size\":64,\"vocab_size\":100}");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
   assert_true(config.text.present && !config.vision.present && config.text.projection &&
               config.embedding_dimension == 512);
-  folder_put_text("config.json", "{\"hidden_size\":96,\"patch_size\":16,\"architectures\":[\"CLIPVisionModel\"]}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
+  test_folder_put_text("config.json", "{\"hidden_size\":96,\"patch_size\":16,\"architectures\":[\"CLIPVisionModel\"]}");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
   assert_true(!config.text.present && config.vision.present && !config.vision.projection &&
               config.embedding_dimension == 96);
   /* a full config that was saved beside one tower */
-  folder_put_text("config.json",
-                  "{\"model_type\":\"clip\",\"architectures\":[\"CLIPTextModelWithProjection\"],\"projection_dim\":9,"
-                  "\"text_config\":{\"hidden_size\":64,\"projection_dim\":24}}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
+  test_folder_put_text(
+      "config.json",
+      "{\"model_type\":\"clip\",\"architectures\":[\"CLIPTextModelWithProjection\"],\"projection_dim\":9,"
+      "\"text_config\":{\"hidden_size\":64,\"projection_dim\":24}}");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
   assert_true(config.text.present && !config.vision.present && config.text.projection &&
               config.embedding_dimension == 24);
   /* of a key that comes twice the last counts */
-  folder_put_text("config.json", "{\"model_type\":\"clip\",\"projection_dim\":1,\"projection_dim\":2}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
+  test_folder_put_text("config.json", "{\"model_type\":\"clip\",\"projection_dim\":1,\"projection_dim\":2}");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
   assert_int_equal(config.embedding_dimension, 2);
   /* towers */
-  folder_put_text("config.json", "{\"model_type\":\"clip\",\"vision_config\":{\"hidden_act\":\"nonsense\"}}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, CLIPC_TOWER_TEXT, &error), CLIPC_OK);
+  test_folder_put_text("config.json", "{\"model_type\":\"clip\",\"vision_config\":{\"hidden_act\":\"nonsense\"}}");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, CLIPC_TOWER_TEXT, &error), CLIPC_OK);
   assert_true(config.text.present && !config.vision.present);
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, CLIPC_TOWER_IMAGE, &error), CLIPC_E_UNSUPPORTED);
-  folder_put_text("config.json", "{\"model_type\":\"clip_text_model\"}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, CLIPC_TOWER_IMAGE, &error), CLIPC_E_MODEL);
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, CLIPC_TOWER_IMAGE, &error), CLIPC_E_UNSUPPORTED);
+  test_folder_put_text("config.json", "{\"model_type\":\"clip_text_model\"}");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, CLIPC_TOWER_IMAGE, &error), CLIPC_E_MODEL);
   assert_non_null(strstr(error.message, "no image tower"));
-  folder_put_text("config.json", "{\"model_type\":\"clip_vision_model\"}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, CLIPC_TOWER_IMAGE | CLIPC_TOWER_TEXT, &error),
+  test_folder_put_text("config.json", "{\"model_type\":\"clip_vision_model\"}");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, CLIPC_TOWER_IMAGE | CLIPC_TOWER_TEXT, &error),
                    CLIPC_E_MODEL);
   assert_non_null(strstr(error.message, "no text tower"));
-  drop_all();
+  test_folder_empty();
 }
 
 /* ---- references and folders of two families */
@@ -176,22 +178,22 @@ static void test_references(void **state) {
   (void)state;
   struct clipc__config config;
   clipc_error error;
-  folder_put_text("config.json", "{\"model_type\":\"clip\",\"text_config\":{\"eos_token_id\":49407}}");
-  folder_put_text("preprocessor_config.json", "{\"image_mean\":[0.1,0.2,0.3]}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
+  test_folder_put_text("config.json", "{\"model_type\":\"clip\",\"text_config\":{\"eos_token_id\":49407}}");
+  test_folder_put_text("preprocessor_config.json", "{\"image_mean\":[0.1,0.2,0.3]}");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
   assert_true(config.text.pooling == CLIPC__POOL_EOS && config.preprocessing.reference == CLIPC_REFERENCE_HF);
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_HF_TV, 0, &error), CLIPC_OK);
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_HF_TV, 0, &error), CLIPC_OK);
   assert_true(config.text.pooling == CLIPC__POOL_EOS && config.preprocessing.reference == CLIPC_REFERENCE_HF_TV);
   assert_int_equal(config.text_cleaning, CLIPC__TEXT_HF);
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_OPENAI, 0, &error), CLIPC_OK);
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_OPENAI, 0, &error), CLIPC_OK);
   assert_true(config.text.pooling == CLIPC__POOL_ARGMAX && config.preprocessing.reference == CLIPC_REFERENCE_OPENAI);
   assert_true(config.text_cleaning == CLIPC__TEXT_LOWER && config.preprocessing.mean[1] == 0.2f);
   clipc_options options = default_options;
   options.alpha = CLIPC_ALPHA_DROP;
   options.apply_exif = 1;
-  assert_int_equal(clipc__config_read(&config, folder, &options, &error), CLIPC_OK);
+  assert_int_equal(clipc__config_read(&config, test_folder, &options, &error), CLIPC_OK);
   assert_true(config.preprocessing.alpha == CLIPC_ALPHA_DROP && config.preprocessing.apply_exif == 1);
-  drop_all();
+  test_folder_empty();
 }
 
 static void test_both_families(void **state) {
@@ -202,73 +204,73 @@ static void test_both_families(void **state) {
       "{\"clean\":\"whitespace\"}}},\"preprocess_cfg\":{\"mean\":[0.5,0.5,0.5]}}";
   struct clipc__config config;
   clipc_error error;
-  folder_put_text("config.json", hf);
-  folder_put_text("open_clip_config.json", open_clip);
-  folder_put_text("model.safetensors", "");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
+  test_folder_put_text("config.json", hf);
+  test_folder_put_text("open_clip_config.json", open_clip);
+  test_folder_put_text("model.safetensors", "");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
   assert_true(!config.open_clip && config.embedding_dimension == 11 && config.preprocessing.mean[0] == 0.48145466f);
   /* openai: open_clip's pictures and words, on Hugging Face's weights where open_clip's are not there */
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_OPENAI, 0, &error), CLIPC_OK);
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_OPENAI, 0, &error), CLIPC_OK);
   assert_true(!config.open_clip && config.preprocessing.mean[0] == 0.5f &&
               config.text_cleaning == CLIPC__TEXT_WHITESPACE);
-  folder_put_text("open_clip_model.safetensors", "");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_OPENAI, 0, &error), CLIPC_OK);
+  test_folder_put_text("open_clip_model.safetensors", "");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_OPENAI, 0, &error), CLIPC_OK);
   assert_true(config.open_clip && config.embedding_dimension == 22);
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
   assert_true(!config.open_clip && config.reference == CLIPC_REFERENCE_HF);
-  drop_all();
-  folder_put_text("config.json", hf); /* no Hugging Face weights */
-  folder_put_text("open_clip_config.json", open_clip);
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
+  test_folder_empty();
+  test_folder_put_text("config.json", hf); /* no Hugging Face weights */
+  test_folder_put_text("open_clip_config.json", open_clip);
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
   assert_true(config.open_clip && config.reference == CLIPC_REFERENCE_OPENAI);
-  folder_put_text("model.safetensors", ""); /* timm's config.json, and its own model.safetensors */
-  folder_put_text("config.json", "{\"architecture\":\"vit_base_patch32_clip_224\",\"num_classes\":0}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
+  test_folder_put_text("model.safetensors", ""); /* timm's config.json, and its own model.safetensors */
+  test_folder_put_text("config.json", "{\"architecture\":\"vit_base_patch32_clip_224\",\"num_classes\":0}");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
   assert_true(config.open_clip);
-  folder_put_text("config.json", "{\"model_type\":\"timm_wrapper\"}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
+  test_folder_put_text("config.json", "{\"model_type\":\"timm_wrapper\"}");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
   assert_true(config.open_clip);
-  drop_all();
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_E_IO);
+  test_folder_empty();
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_E_IO);
   assert_non_null(strstr(error.message, "no config.json and no open_clip_config.json"));
   assert_int_equal(clipc__config_read(&config, "/nonexistent/clipc", &default_options, &error), CLIPC_E_IO);
   clipc_options options = default_options;
   options.limits.max_config_bytes = 10;
-  folder_put_text("config.json", hf);
-  assert_int_equal(clipc__config_read(&config, folder, &options, &error), CLIPC_E_LIMIT);
-  drop_all();
+  test_folder_put_text("config.json", hf);
+  assert_int_equal(clipc__config_read(&config, test_folder, &options, &error), CLIPC_E_LIMIT);
+  test_folder_empty();
 }
 
 /* ---- failing memory, broken bytes */
 
 static void test_failing_memory(void **state) {
   (void)state;
-  folder_put_text("config.json", "{\"model_type\":\"clip\"}");
-  folder_put_text("preprocessor_config.json", "{}");
-  folder_put_text("open_clip_config.json", "{}");
-  folder_put_text("model.safetensors", "");
+  test_folder_put_text("config.json", "{\"model_type\":\"clip\"}");
+  test_folder_put_text("preprocessor_config.json", "{}");
+  test_folder_put_text("open_clip_config.json", "{}");
+  test_folder_put_text("model.safetensors", "");
   clipc_status status = CLIPC_E_NO_MEMORY;
   size_t n = 0;
   while (status != CLIPC_OK) {
-    struct counter counter = {.fail_at = ++n};
+    struct test_memory memory = {.fail_at = ++n};
     clipc_options options = default_options;
-    options.allocator = counting_allocator(&counter);
+    options.allocator = test_allocator(&memory);
     struct clipc__config config;
     clipc_error error = {0};
-    status = clipc__config_read(&config, folder, &options, &error);
-    assert_int_equal(counter.n_live, 0);
+    status = clipc__config_read(&config, test_folder, &options, &error);
+    assert_int_equal(memory.n_live, 0);
     assert_int_equal(error.status, status);
     if (status != CLIPC_OK) assert_int_equal(status, CLIPC_E_NO_MEMORY);
     assert_true(n < 100);
   }
   assert_true(n > 8);
-  drop_all();
+  test_folder_empty();
 }
 
 /* Mutated configs: a verdict with a sentence each time, and what is accepted is within its bounds. */
 static void test_broken_bytes(void **state) {
   (void)state;
-  random_start();
+  random_start(20240607);
   static const char *const files[] = {"config.json", "open_clip_config.json"};
   static const char *const texts[] = {
       "{\"model_type\":\"clip\",\"projection_dim\":64,\"text_config\":{\"hidden_size\":64,\"num_attention_heads\":8,"
@@ -288,17 +290,17 @@ static void test_broken_bytes(void **state) {
       if (round < (int)n)
         mutant[round] = 0;
       else
-        for (uint32_t k = 1 + random_next() % 3; k > 0; k--) {
-          size_t to = random_next() % n, from = random_next() % n, length = random_next() % 10;
-          if (random_next() % 2)
-            mutant[to] = alphabet[random_next() % (sizeof alphabet - 1)];
+        for (uint32_t k = 1 + random_below(3); k > 0; k--) {
+          size_t to = random_below(n), from = random_below(n), length = random_below(10);
+          if (random_below(2))
+            mutant[to] = alphabet[random_below(sizeof alphabet - 1)];
           else if (to + length <= n && from + length <= n)
             memmove(mutant + to, mutant + from, length);
         }
-      folder_put_text(files[which], mutant);
+      test_folder_put_text(files[which], mutant);
       struct clipc__config config;
       clipc_error error;
-      clipc_status status = read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error);
+      clipc_status status = config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error);
       if (status != CLIPC_OK) {
         assert_true(status == CLIPC_E_FORMAT || status == CLIPC_E_UNSUPPORTED || status == CLIPC_E_MODEL);
         assert_non_null(strstr(error.message, files[which]));
@@ -314,7 +316,7 @@ static void test_broken_bytes(void **state) {
                     config.vision.patch <= config.vision.image_width);
     }
     assert_true(n_ok > 10);
-    drop_all();
+    test_folder_empty();
   }
 }
 
@@ -325,5 +327,5 @@ int main(void) {
       cmocka_unit_test(test_both_families),        cmocka_unit_test(test_failing_memory),
       cmocka_unit_test(test_broken_bytes),
   };
-  return cmocka_run_group_tests_name("config", tests, folder_make, folder_remove);
+  return cmocka_run_group_tests_name("config", tests, test_folder_make, test_folder_remove);
 }

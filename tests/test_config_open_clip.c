@@ -17,18 +17,18 @@ static void check_open_clip_tower(const char *name, const struct clipc__transfor
 /* Every configuration that open_clip ships is read with its numbers, or refused by the field. */
 static void test_open_clip_goldens(void **state) {
   (void)state;
-  cJSON *rows = golden_rows("open_clip.jsonl");
+  cJSON *rows = config_golden_rows("open_clip.jsonl");
   const cJSON *row;
   int n_accepted = 0;
   cJSON_ArrayForEach(row, rows) {
-    const char *name = at(row, "name")->valuestring, *refused = at(row, "refused")->valuestring;
+    const char *name = json_at(row, "name")->valuestring, *refused = json_at(row, "refused")->valuestring;
     cJSON *file = cJSON_CreateObject();
-    cJSON_AddItemReferenceToObject(file, "model_cfg", (cJSON *)(uintptr_t)at(row, "model_cfg"));
-    put_json("open_clip_config.json", file);
+    cJSON_AddItemReferenceToObject(file, "model_cfg", (cJSON *)(uintptr_t)json_at(row, "model_cfg"));
+    test_folder_put_json("open_clip_config.json", file);
     cJSON_Delete(file);
     struct clipc__config config;
     clipc_error error;
-    clipc_status status = read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error);
+    clipc_status status = config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error);
     if (*refused) {
       if (status != CLIPC_E_UNSUPPORTED || !strstr(error.message, refused))
         fail_msg("%s: %s: %s", name, refused, error.message);
@@ -36,10 +36,10 @@ static void test_open_clip_goldens(void **state) {
     }
     if (status != CLIPC_OK) fail_msg("%s: %s", name, error.message);
     n_accepted++;
-    const cJSON *expect = at(row, "expect"), *vision = at(expect, "vision"), *text = at(expect, "text");
+    const cJSON *expect = json_at(row, "expect"), *vision = json_at(expect, "vision"), *text = json_at(expect, "text");
     assert_true(config.open_clip && config.reference == CLIPC_REFERENCE_OPENAI && config.vision.present &&
                 config.text.present);
-    assert_int_equal(config.embedding_dimension, at(expect, "embedding")->valueint);
+    assert_int_equal(config.embedding_dimension, json_at(expect, "embedding")->valueint);
     check_open_clip_tower(name, &config.vision.transformer, vision);
     check_open_clip_tower(name, &config.text.transformer, text);
     assert_int_equal(config.vision.image_height, cJSON_GetArrayItem(vision, 4)->valueint);
@@ -47,15 +47,15 @@ static void test_open_clip_goldens(void **state) {
     assert_int_equal(config.vision.patch, cJSON_GetArrayItem(vision, 5)->valueint);
     assert_int_equal(config.text.vocab_size, cJSON_GetArrayItem(text, 4)->valueint);
     assert_int_equal(config.text.context_length, cJSON_GetArrayItem(text, 5)->valueint);
-    bool quick = cJSON_IsTrue(at(at(row, "model_cfg"), "quick_gelu"));
+    bool quick = cJSON_IsTrue(json_at(json_at(row, "model_cfg"), "quick_gelu"));
     assert_int_equal(config.vision.transformer.activation, quick ? CLIPC__QUICK_GELU : CLIPC__GELU_ERF);
     assert_int_equal(config.text.transformer.activation, quick ? CLIPC__QUICK_GELU : CLIPC__GELU_ERF);
-    const cJSON *no_ln_pre = at(at(at(row, "model_cfg"), "vision_cfg"), "no_ln_pre");
+    const cJSON *no_ln_pre = json_at(json_at(json_at(row, "model_cfg"), "vision_cfg"), "no_ln_pre");
     assert_int_equal(config.vision.ln_pre, !cJSON_IsTrue(no_ln_pre));
   }
   assert_true(n_accepted >= 40);
   cJSON_Delete(rows);
-  drop_all();
+  test_folder_empty();
 }
 
 #define MODEL(fields) "{\"model_cfg\":{\"embed_dim\":512,\"vision_cfg\":{},\"text_cfg\":{}" fields "}}"
@@ -119,7 +119,7 @@ static void test_open_clip_options(void **state) {
   (void)state;
   struct clipc__config config;
   clipc_error error;
-  folder_put_text(
+  test_folder_put_text(
       "open_clip_config.json",
       "{\"model_cfg\":{\"embed_dim\":64,\"custom_text\":true,\"init_logit_bias\":-10,\"vision_cfg\":{\"width\":88,"
       "\"head_width\":44,\"layers\":2,"
@@ -134,7 +134,7 @@ static void test_open_clip_options(void **state) {
       "\"preprocess_cfg\":{\"mean\":[0.5,0.25,0.125],\"std\":0.5,\"interpolation\":\"bilinear\",\"resize_mode\":"
       "\"squash\",\"size\":7,\"junk\":1,"
       "\"fill_color\":null}}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
   const struct clipc__vision_config *v = &config.vision;
   assert_true(v->transformer.n_heads == 2 && v->transformer.mlp_width == 384 && v->transformer.n_layers == 2);
   assert_true(v->transformer.activation == CLIPC__GELU_TANH && v->transformer.layer_norm_eps == 1e-6f);
@@ -150,11 +150,11 @@ static void test_open_clip_options(void **state) {
   assert_true(p->filter == CLIPC_FILTER_BILINEAR && p->mean[1] == 0.25f && p->std[2] == 0.5f && p->do_rescale &&
               p->do_normalize);
   assert_int_equal(config.text_cleaning, CLIPC__TEXT_CANONICALIZE);
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_HF_TV, 0, &error), CLIPC_OK);
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_HF_TV, 0, &error), CLIPC_OK);
   assert_true(config.text_cleaning == CLIPC__TEXT_HF && config.reference == CLIPC_REFERENCE_HF_TV &&
               p->reference == CLIPC_REFERENCE_HF_TV);
   assert_int_equal(config.text.pooling, CLIPC__POOL_LAST);
-  drop_all();
+  test_folder_empty();
 }
 
 static void test_open_clip_resize_modes(void **state) {
@@ -162,31 +162,32 @@ static void test_open_clip_resize_modes(void **state) {
   struct clipc__config config;
   clipc_error error;
   const clipc_preprocessing *p = &config.preprocessing;
-  folder_put_text("open_clip_config.json",
-                  PREPROCESS_CFG("\"resize_mode\":\"longest\",\"fill_color\":[1,2,3],\"interpolation\":\"random\""));
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
+  test_folder_put_text(
+      "open_clip_config.json",
+      PREPROCESS_CFG("\"resize_mode\":\"longest\",\"fill_color\":[1,2,3],\"interpolation\":\"random\""));
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
   assert_true(p->resize == CLIPC_RESIZE_LONGEST && p->crop_height == 224 && p->crop_width == 224 && p->fill[0] == 1 &&
               p->fill[2] == 3);
   assert_int_equal(p->filter, CLIPC_FILTER_BICUBIC);
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_HF, 0, &error), CLIPC_E_UNSUPPORTED);
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_HF, 0, &error), CLIPC_E_UNSUPPORTED);
   assert_non_null(strstr(error.message, "resize_mode is \"longest\""));
-  folder_put_text("open_clip_config.json", PREPROCESS_CFG("\"interpolation\":\"bilinear\""));
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
+  test_folder_put_text("open_clip_config.json", PREPROCESS_CFG("\"interpolation\":\"bilinear\""));
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
   assert_true(p->resize == CLIPC_RESIZE_SHORTEST && p->filter == CLIPC_FILTER_BILINEAR && p->crop_height == 224);
   /* trap 12a: a target that is not square forgets the interpolation */
-  folder_put_text("open_clip_config.json",
-                  "{\"model_cfg\":{\"embed_dim\":512,\"vision_cfg\":{\"image_size\":[224,160]},\"text_cfg\":{}},"
-                  "\"preprocess_cfg\":{\"interpolation\":\"bilinear\"}}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
+  test_folder_put_text("open_clip_config.json",
+                       "{\"model_cfg\":{\"embed_dim\":512,\"vision_cfg\":{\"image_size\":[224,160]},\"text_cfg\":{}},"
+                       "\"preprocess_cfg\":{\"interpolation\":\"bilinear\"}}");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
   assert_true(p->resize == CLIPC_RESIZE_SHORTEST && p->filter == CLIPC_FILTER_BICUBIC && p->resize_height == 224 &&
               p->resize_width == 160);
-  drop_all();
+  test_folder_empty();
 }
 
 /* ---- preprocessor_config.json */
 
 static void expect_size(const cJSON *size, int *shortest, int *height, int *width) {
-  const cJSON *edge = at(size, "shortest_edge"), *h = at(size, "height"), *w = at(size, "width");
+  const cJSON *edge = json_at(size, "shortest_edge"), *h = json_at(size, "height"), *w = json_at(size, "width");
   *shortest = edge ? edge->valueint : 0;
   *height = h ? h->valueint : *shortest;
   *width = w ? w->valueint : *shortest;
@@ -201,43 +202,43 @@ static void expect_rgb(const float rgb[3], const cJSON *expect) {
 
 static void test_preprocess_goldens(void **state) {
   (void)state;
-  cJSON *rows = golden_rows("preprocess.jsonl");
+  cJSON *rows = config_golden_rows("preprocess.jsonl");
   const cJSON *row;
   cJSON_ArrayForEach(row, rows) {
-    const cJSON *expect = at(row, "expect");
+    const cJSON *expect = json_at(row, "expect");
     int shortest, height, width, crop_height = 0, crop_width = 0, unused;
-    bool resize = cJSON_IsTrue(at(expect, "do_resize")), crop = cJSON_IsTrue(at(expect, "do_center_crop"));
-    expect_size(at(expect, "size"), &shortest, &height, &width);
-    if (crop) expect_size(at(expect, "crop_size"), &unused, &crop_height, &crop_width);
+    bool resize = cJSON_IsTrue(json_at(expect, "do_resize")), crop = cJSON_IsTrue(json_at(expect, "do_center_crop"));
+    expect_size(json_at(expect, "size"), &shortest, &height, &width);
+    if (crop) expect_size(json_at(expect, "crop_size"), &unused, &crop_height, &crop_width);
     char text[256];
     snprintf(text, sizeof text,
              "{\"model_cfg\":{\"embed_dim\":512,\"vision_cfg\":{\"image_size\":[%d,%d]},\"text_cfg\":{}}}",
              crop ? crop_height : height, crop ? crop_width : width);
-    folder_put_text("open_clip_config.json", text);
-    put_json("preprocessor_config.json", at(row, "config"));
+    test_folder_put_text("open_clip_config.json", text);
+    test_folder_put_json("preprocessor_config.json", json_at(row, "config"));
     struct clipc__config config;
     clipc_error error;
-    char *shown = cJSON_PrintUnformatted(at(row, "config"));
-    if (read_config(&config, CLIPC_REFERENCE_HF, 0, &error) != CLIPC_OK) fail_msg("%s: %s", shown, error.message);
+    char *shown = cJSON_PrintUnformatted(json_at(row, "config"));
+    if (config_read(&config, CLIPC_REFERENCE_HF, 0, &error) != CLIPC_OK) fail_msg("%s: %s", shown, error.message);
     free(shown);
     const clipc_preprocessing *p = &config.preprocessing;
     assert_int_equal(p->resize, !resize ? CLIPC_RESIZE_NONE : shortest ? CLIPC_RESIZE_SHORTEST : CLIPC_RESIZE_EXACT);
     if (resize) {
       assert_int_equal(p->resize_height, height);
       assert_int_equal(p->resize_width, width);
-      assert_int_equal(p->filter, at(expect, "resample")->valueint);
+      assert_int_equal(p->filter, json_at(expect, "resample")->valueint);
     }
     assert_int_equal(p->crop_height, crop_height);
     assert_int_equal(p->crop_width, crop_width);
-    assert_int_equal(p->do_rescale, cJSON_IsTrue(at(expect, "do_rescale")));
-    if (p->do_rescale) assert_true(p->rescale_factor == at(expect, "rescale_factor")->valuedouble);
-    assert_int_equal(p->do_normalize, cJSON_IsTrue(at(expect, "do_normalize")));
-    if (p->do_normalize) expect_rgb(p->mean, at(expect, "image_mean"));
-    if (p->do_normalize) expect_rgb(p->std, at(expect, "image_std"));
+    assert_int_equal(p->do_rescale, cJSON_IsTrue(json_at(expect, "do_rescale")));
+    if (p->do_rescale) assert_true(p->rescale_factor == json_at(expect, "rescale_factor")->valuedouble);
+    assert_int_equal(p->do_normalize, cJSON_IsTrue(json_at(expect, "do_normalize")));
+    if (p->do_normalize) expect_rgb(p->mean, json_at(expect, "image_mean"));
+    if (p->do_normalize) expect_rgb(p->std, json_at(expect, "image_std"));
   }
   assert_true(cJSON_GetArraySize(rows) >= 18);
   cJSON_Delete(rows);
-  drop_all();
+  test_folder_empty();
 }
 
 static void test_preprocess_refusals(void **state) {
@@ -276,20 +277,20 @@ static void test_preprocess_refusals(void **state) {
       {"[1]", CLIPC_E_FORMAT, "not a JSON object"},
   };
   for (size_t i = 0; i < COUNT(cases); i++) {
-    folder_put_text("config.json", "{\"model_type\":\"clip\"}");
+    test_folder_put_text("config.json", "{\"model_type\":\"clip\"}");
     check_refusals("preprocessor_config.json", &cases[i], 1);
   }
   struct clipc__config config;
   clipc_error error;
-  folder_put_text("config.json",
-                  "{\"model_type\":\"clip\"}"); /* a text tower alone does not ask how pictures are prepared */
-  folder_put_text("preprocessor_config.json", "{\"image_processor_type\":\"SiglipImageProcessor\"}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, CLIPC_TOWER_TEXT, &error), CLIPC_OK);
-  folder_put_text("preprocessor_config.json", "{\"resample\":1}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_HF, 0, &error), CLIPC_OK);
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_HF_TV, 0, &error), CLIPC_E_UNSUPPORTED);
+  test_folder_put_text("config.json",
+                       "{\"model_type\":\"clip\"}"); /* a text tower alone does not ask how pictures are prepared */
+  test_folder_put_text("preprocessor_config.json", "{\"image_processor_type\":\"SiglipImageProcessor\"}");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, CLIPC_TOWER_TEXT, &error), CLIPC_OK);
+  test_folder_put_text("preprocessor_config.json", "{\"resample\":1}");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_HF, 0, &error), CLIPC_OK);
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_HF_TV, 0, &error), CLIPC_E_UNSUPPORTED);
   assert_non_null(strstr(error.message, "resample is 1"));
-  drop_all();
+  test_folder_empty();
 }
 
 /* transformers 5 saves a processor as processor_config.json alone, and that goes before the old file. */
@@ -297,21 +298,22 @@ static void test_processor_config(void **state) {
   (void)state;
   struct clipc__config config;
   clipc_error error;
-  folder_put_text("config.json", "{\"model_type\":\"clip\",\"vision_config\":{\"image_size\":336,\"patch_size\":14}}");
-  folder_put_text("preprocessor_config.json", "{\"size\":224,\"crop_size\":224}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_E_MODEL);
-  folder_put_text(
+  test_folder_put_text("config.json",
+                       "{\"model_type\":\"clip\",\"vision_config\":{\"image_size\":336,\"patch_size\":14}}");
+  test_folder_put_text("preprocessor_config.json", "{\"size\":224,\"crop_size\":224}");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_E_MODEL);
+  test_folder_put_text(
       "processor_config.json",
       "{\"image_processor\":{\"image_processor_type\":\"CLIPImageProcessor\",\"size\":{\"shortest_edge\":350},"
       "\"crop_size\":{\"height\":336,\"width\":336}},\"processor_class\":\"CLIPProcessor\"}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_OK);
   assert_true(config.preprocessing.resize_height == 350 && config.preprocessing.crop_height == 336);
-  folder_put_text("processor_config.json", "{\"processor_class\":\"CLIPProcessor\"}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_E_MODEL);
-  folder_put_text("processor_config.json", "{\"image_processor\":{\"do_pad\":true}}");
-  assert_int_equal(read_config(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_E_UNSUPPORTED);
+  test_folder_put_text("processor_config.json", "{\"processor_class\":\"CLIPProcessor\"}");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_E_MODEL);
+  test_folder_put_text("processor_config.json", "{\"image_processor\":{\"do_pad\":true}}");
+  assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_E_UNSUPPORTED);
   assert_non_null(strstr(error.message, "processor_config.json: image_processor.do_pad is true"));
-  drop_all();
+  test_folder_empty();
 }
 
 int main(void) {
@@ -321,5 +323,5 @@ int main(void) {
       cmocka_unit_test(test_preprocess_goldens), cmocka_unit_test(test_preprocess_refusals),
       cmocka_unit_test(test_processor_config),
   };
-  return cmocka_run_group_tests_name("config_open_clip", tests, folder_make, folder_remove);
+  return cmocka_run_group_tests_name("config_open_clip", tests, test_folder_make, test_folder_remove);
 }

@@ -1,9 +1,8 @@
 /* Decoding against Pillow: every file of tests/goldens/decode (see make_decode.py) must give the mode, size,
  * pixels, conversions and orientation of its line in MANIFEST.txt, or the refusal that stands there. Then:
  * limits, sentences, failing allocations, and files cut and changed at random (CLIPC_SEED). */
+#include "pictures.h"
 #include "testing.h"
-
-#include "image/image.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,60 +10,21 @@
 
 #define GOLDENS "tests/goldens/decode/"
 
-/* ---- an allocator that counts, and fails on demand */
-
-struct counter {
-  long n_live, n_until_failure; /* n_until_failure < 0: never */
-  size_t most;                  /* largest single allocation */
-};
-
-static void *counted_allocate(void *context, size_t n_bytes) {
-  struct counter *counter = context;
-  if (counter->n_until_failure == 0) return NULL;
-  if (counter->n_until_failure > 0) counter->n_until_failure--;
-  if (n_bytes > counter->most) counter->most = n_bytes;
-  counter->n_live++;
-  return malloc(n_bytes);
-}
-
-static void counted_release(void *context, void *memory) {
-  struct counter *counter = context;
-  counter->n_live--;
-  free(memory);
-}
-
 static const clipc_limits default_limits = {.max_image_bytes = 256u << 20, .max_image_pixels = 178956970};
 
-static uint32_t crc_of(const uint8_t *bytes, size_t n) {
-  static uint32_t table[256];
-  if (table[1] == 0) {
-    for (uint32_t i = 0; i < 256; i++) {
-      uint32_t crc = i;
-      for (int k = 0; k < 8; k++) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0);
-      table[i] = crc;
-    }
-  }
-  uint32_t crc = 0xFFFFFFFF;
-  for (size_t i = 0; i < n; i++) crc = crc >> 8 ^ table[(crc ^ bytes[i]) & 255];
-  return ~crc;
-}
-
-static struct clipc__file open_golden(const char *name) {
+static uint8_t *read_picture(const char *name, size_t *n_bytes) {
   char path[256];
-  const clipc_allocator allocator = {0};
-  struct clipc__file file;
-  clipc_error error = {0};
   snprintf(path, sizeof path, GOLDENS "%s", name);
-  if (clipc__file_open(&file, path, false, UINT64_MAX, &allocator, &error) != CLIPC_OK) fail_msg("%s", error.message);
-  return file;
+  return test_read_file(path, n_bytes);
 }
 
 static clipc_status decode_golden(struct clipc__picture *out, const char *name, const clipc_limits *limits,
-                                  struct counter *counter, clipc_error *error) {
-  const clipc_allocator allocator = {counted_allocate, counted_release, counter};
-  struct clipc__file file = open_golden(name);
-  clipc_status status = clipc__picture_decode(out, file.data, file.n_bytes, name, limits, &allocator, error);
-  clipc__file_close(&file);
+                                  struct test_memory *memory, clipc_error *error) {
+  const clipc_allocator allocator = test_allocator(memory);
+  size_t n;
+  uint8_t *bytes = read_picture(name, &n);
+  clipc_status status = clipc__picture_decode(out, bytes, n, name, limits, &allocator, error);
+  free(bytes);
   return status;
 }
 
@@ -89,25 +49,25 @@ static bool read_golden(FILE *manifest, struct golden *golden) {
 
 static bool same_crc(const struct clipc__picture *picture, const char *expected) {
   char crc[16];
-  snprintf(crc, sizeof crc, "%08x", (unsigned)crc_of(picture->data, (size_t)picture->height * picture->stride_bytes));
+  snprintf(crc, sizeof crc, "%08x", (unsigned)pictures_crc(picture));
   return strcmp(crc, expected) == 0;
 }
 
 static bool check_golden(const struct golden *golden) {
   static const char *const modes[] = {"1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I"};
-  struct counter counter = {.n_until_failure = -1};
+  struct test_memory memory = {0};
   clipc_error error = {0};
   struct clipc__picture picture;
   bool good = true;
   for (int alpha = CLIPC_ALPHA_WHITE; alpha <= CLIPC_ALPHA_DROP; alpha++) {
-    clipc_status status = decode_golden(&picture, golden->name, &default_limits, &counter, &error);
+    clipc_status status = decode_golden(&picture, golden->name, &default_limits, &memory, &error);
     if (strcmp(clipc_status_name(status), golden->status) != 0) {
       print_error("%s: %s instead of %s: %s\n", golden->name, clipc_status_name(status), golden->status, error.message);
       return false;
     }
     if (status != CLIPC_OK) {
       assert_null(picture.data);
-      assert_int_equal(counter.n_live, 0);
+      assert_int_equal(memory.n_live, 0);
       assert_int_equal(strncmp(error.message, golden->name, strlen(golden->name)), 0);
       return true;
     }
@@ -119,7 +79,7 @@ static bool check_golden(const struct golden *golden) {
     assert_int_equal(clipc__picture_to_rgb(&picture, (clipc_alpha)alpha, &error), CLIPC_OK);
     good = good && (expected[0] == '-' || same_crc(&picture, expected));
     clipc__picture_free(&picture);
-    assert_int_equal(counter.n_live, 0);
+    assert_int_equal(memory.n_live, 0);
   }
   if (!good) print_error("%s: differs from Pillow\n", golden->name);
   return good;
@@ -156,24 +116,24 @@ static const char *const kinds[] = {"jpeg_420.jpg",
                                     "pnm_3_1000.ppm",
                                     "pnm_5_65535.pgm",
                                     "pnm_6_255.ppm"};
-enum { N_KINDS = sizeof kinds / sizeof *kinds };
+enum { N_KINDS = COUNT(kinds) };
 
 static void test_limits(void **state) {
   (void)state;
   for (int i = 0; i < N_KINDS; i++) {
-    struct counter counter = {.n_until_failure = -1};
+    struct test_memory memory = {0};
     struct clipc__picture picture;
     clipc_error error = {0};
-    assert_int_equal(decode_golden(&picture, kinds[i], &default_limits, &counter, &error), CLIPC_OK);
+    assert_int_equal(decode_golden(&picture, kinds[i], &default_limits, &memory, &error), CLIPC_OK);
     uint64_t n_pixels = (uint64_t)picture.width * (uint64_t)picture.height;
     clipc__picture_free(&picture);
 
     clipc_limits limits = default_limits;
     limits.max_image_pixels = n_pixels;
-    assert_int_equal(decode_golden(&picture, kinds[i], &limits, &counter, &error), CLIPC_OK);
+    assert_int_equal(decode_golden(&picture, kinds[i], &limits, &memory, &error), CLIPC_OK);
     clipc__picture_free(&picture);
     limits.max_image_pixels--;
-    assert_int_equal(decode_golden(&picture, kinds[i], &limits, &counter, &error), CLIPC_E_LIMIT);
+    assert_int_equal(decode_golden(&picture, kinds[i], &limits, &memory, &error), CLIPC_E_LIMIT);
     assert_int_equal(error.status, CLIPC_E_LIMIT);
     char number[32];
     snprintf(number, sizeof number, "limit of %llu", (unsigned long long)limits.max_image_pixels);
@@ -182,9 +142,9 @@ static void test_limits(void **state) {
 
     limits = default_limits;
     limits.max_image_bytes = 10;
-    assert_int_equal(decode_golden(&picture, kinds[i], &limits, &counter, &error), CLIPC_E_LIMIT);
+    assert_int_equal(decode_golden(&picture, kinds[i], &limits, &memory, &error), CLIPC_E_LIMIT);
     assert_non_null(strstr(error.message, "bytes are more than the limit of 10"));
-    assert_int_equal(counter.n_live, 0);
+    assert_int_equal(memory.n_live, 0);
   }
 }
 
@@ -192,18 +152,18 @@ static void test_limits_come_first(void **state) {
   (void)state;
   static const char *const huge[] = {"png_huge.png", "png_huger.png",          "png_too_wide.png", "gif_huge.gif",
                                      "bmp_huge.bmp", "bmp_negative_width.bmp", "pnm_6_huge.ppm",   "pnm_6_huger.ppm"};
-  for (size_t i = 0; i < sizeof huge / sizeof *huge; i++) {
-    struct counter counter = {.n_until_failure = -1};
+  for (size_t i = 0; i < COUNT(huge); i++) {
+    struct test_memory memory = {0};
     struct clipc__picture picture;
-    assert_int_equal(decode_golden(&picture, huge[i], &default_limits, &counter, NULL), CLIPC_E_LIMIT);
-    assert_true(counter.most == 0);
+    assert_int_equal(decode_golden(&picture, huge[i], &default_limits, &memory, NULL), CLIPC_E_LIMIT);
+    assert_true(memory.most_bytes == 0);
   }
   /* A stream that inflates to more than the picture needs is not inflated further. */
-  struct counter counter = {.n_until_failure = -1};
+  struct test_memory memory = {0};
   struct clipc__picture picture;
-  assert_int_equal(decode_golden(&picture, "png_long_rows.png", &default_limits, &counter, NULL), CLIPC_OK);
+  assert_int_equal(decode_golden(&picture, "png_long_rows.png", &default_limits, &memory, NULL), CLIPC_OK);
   clipc__picture_free(&picture);
-  assert_true(counter.most < 70000);
+  assert_true(memory.most_bytes < 70000);
 }
 
 static void test_sentences(void **state) {
@@ -232,11 +192,11 @@ static void test_sentences(void **state) {
       {"bmp_compression_4.bmp", "compression 4"},
       {"png_huge.png", "60000 x 60000"},
   };
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    struct counter counter = {.n_until_failure = -1};
+  for (size_t i = 0; i < COUNT(cases); i++) {
+    struct test_memory memory = {0};
     struct clipc__picture picture;
     clipc_error error = {0};
-    assert_int_not_equal(decode_golden(&picture, cases[i].name, &default_limits, &counter, &error), CLIPC_OK);
+    assert_int_not_equal(decode_golden(&picture, cases[i].name, &default_limits, &memory, &error), CLIPC_OK);
     if (strstr(error.message, cases[i].words) == NULL) fail_msg("'%s' lacks '%s'", error.message, cases[i].words);
   }
 }
@@ -247,34 +207,27 @@ static void test_failing_allocations(void **state) {
   (void)state;
   for (int i = 0; i < N_KINDS; i++) {
     clipc_status status = CLIPC_E_NO_MEMORY;
-    for (long n = 0; status != CLIPC_OK; n++) {
-      struct counter counter = {.n_until_failure = n};
+    for (size_t n = 1; status != CLIPC_OK; n++) {
+      struct test_memory memory = {.fail_at = n, .and_after = 1};
       struct clipc__picture picture;
       clipc_error error = {0};
-      status = decode_golden(&picture, kinds[i], &default_limits, &counter, &error);
+      status = decode_golden(&picture, kinds[i], &default_limits, &memory, &error);
       if (status != CLIPC_OK) {
         assert_int_equal(status, CLIPC_E_NO_MEMORY);
         assert_int_equal(error.status, CLIPC_E_NO_MEMORY);
         assert_null(picture.data);
       }
       clipc__picture_free(&picture);
-      assert_int_equal(counter.n_live, 0);
+      assert_int_equal(memory.n_live, 0);
       assert_true(n < 100);
     }
   }
 }
 
-static uint64_t random_state;
-
-static uint32_t random_below(uint32_t n) {
-  random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-  return (uint32_t)(random_state >> 33) % n;
-}
-
 /* Decodes bytes in a block of exactly their size, so that a sanitizer sees every read beyond them. */
 static void decode_damaged(const uint8_t *bytes, size_t n, const char *name) {
-  struct counter counter = {.n_until_failure = -1};
-  const clipc_allocator allocator = {counted_allocate, counted_release, &counter};
+  struct test_memory memory = {0};
+  const clipc_allocator allocator = test_allocator(&memory);
   clipc_limits limits = {.max_image_bytes = 1u << 20, .max_image_pixels = 1u << 16};
   struct clipc__picture picture;
   clipc_error error = {0};
@@ -288,16 +241,16 @@ static void decode_damaged(const uint8_t *bytes, size_t n, const char *name) {
   else
     assert_true(picture.data == NULL && error.status == status && error.message[0] != '\0');
   clipc__picture_free(&picture);
-  assert_int_equal(counter.n_live, 0);
+  assert_int_equal(memory.n_live, 0);
 }
 
 static void damage_golden(const char *name) {
-  struct clipc__file file = open_golden(name);
-  uint8_t *bytes = malloc(file.n_bytes + 1);
+  size_t n_whole;
+  uint8_t *whole = read_picture(name, &n_whole), *bytes = malloc(n_whole + 1);
   assert_non_null(bytes);
-  for (int round = 0; round < 8 && file.n_bytes > 0; round++) {
-    size_t n = file.n_bytes;
-    memcpy(bytes, file.data, n);
+  for (int round = 0; round < 8 && n_whole > 0; round++) {
+    size_t n = n_whole;
+    memcpy(bytes, whole, n);
     if (round % 2 == 1) n = random_below((uint32_t)n);
     for (uint32_t k = random_below(4); k > 0 && n > 0; k--) {
       /* Half the changes hit the header, where most decisions are made. */
@@ -307,14 +260,12 @@ static void damage_golden(const char *name) {
     decode_damaged(bytes, n, name);
   }
   free(bytes);
-  clipc__file_close(&file);
+  free(whole);
 }
 
 static void test_damaged_files(void **state) {
   (void)state;
-  const char *seed = getenv("CLIPC_SEED");
-  random_state = seed ? strtoull(seed, NULL, 10) : 1;
-  print_message("seed %llu (CLIPC_SEED)\n", (unsigned long long)random_state);
+  random_start(1);
   FILE *manifest = fopen(GOLDENS "MANIFEST.txt", "r");
   assert_non_null(manifest);
   struct golden golden;
@@ -326,9 +277,10 @@ static void test_damaged_files(void **state) {
 static void test_every_cut(void **state) {
   (void)state;
   for (int i = 0; i < N_KINDS; i++) {
-    struct clipc__file file = open_golden(kinds[i]);
-    for (size_t n = 0; n < file.n_bytes && n < 2000; n++) decode_damaged(file.data, n, kinds[i]);
-    clipc__file_close(&file);
+    size_t n_whole;
+    uint8_t *whole = read_picture(kinds[i], &n_whole);
+    for (size_t n = 0; n < n_whole && n < 2000; n++) decode_damaged(whole, n, kinds[i]);
+    free(whole);
   }
 }
 

@@ -11,25 +11,6 @@
 
 typedef bool ftfy_function(struct clipc__bytes *out, const uint8_t *text, size_t n_bytes);
 
-/* ---- an allocator that counts, and fails from the n-th on */
-
-struct ration {
-  long n_live, n_left;
-};
-
-static void *ration_take(void *context, size_t n_bytes) {
-  struct ration *ration = context;
-  if (ration->n_left-- <= 0) return NULL;
-  ration->n_live++;
-  return malloc(n_bytes);
-}
-
-static void ration_release(void *context, void *memory) {
-  struct ration *ration = context;
-  ration->n_live--;
-  free(memory);
-}
-
 /* ---- goldens */
 
 /* Undoes \\, \uXXXX and \UXXXXXXXX in place; returns the length. */
@@ -68,22 +49,17 @@ static bool gives(ftfy_function *function, const char *text, size_t n, const cha
 
 /* Calls visit for each line of a golden file; returns their number. */
 static size_t each_golden(const char *path, void (*visit)(char *input, char *output, void *context), void *context) {
-  FILE *file = fopen(path, "rb");
-  char line[2048];
+  char *text = test_read_file(path, NULL), *rest = text;
   size_t n_lines = 0;
-  assert_non_null(file);
-  while (fgets(line, sizeof line, file)) {
-    size_t n = strlen(line);
-    assert_true(n > 0 && line[n - 1] == '\n');
-    line[n - 1] = '\0';
+  while (rest && *rest) {
+    char *line = strsep(&rest, "\n"), *tab = strchr(line, '\t');
     if (line[0] == '#' && n_lines == 0) continue;
-    char *tab = strchr(line, '\t');
     assert_non_null(tab);
     *tab = '\0';
     visit(line, tab + 1, context);
     n_lines++;
   }
-  fclose(file);
+  free(text);
   return n_lines;
 }
 
@@ -170,15 +146,15 @@ static void visit_failing(char *input, char *output, void *context) {
   static ftfy_function *const functions[] = {clipc__ftfy, clipc__html_unescape};
   for (size_t f = 0; f < 2; f++) {
     bool done = false;
-    for (long n_allowed = 0; !done; n_allowed++) {
-      struct ration ration = {0, n_allowed};
-      struct clipc__bytes out = {.allocator = {ration_take, ration_release, &ration}};
+    for (size_t n = 1; !done; n++) {
+      struct test_memory memory = {.fail_at = n, .and_after = 1};
+      struct clipc__bytes out = {.allocator = test_allocator(&memory)};
       done = functions[f](&out, (const uint8_t *)input, n_input);
       if (!done) assert_int_equal(out.n_bytes, 0);
       if (done && f == 0) assert_int_equal(out.n_bytes, n_output);
       clipc__bytes_free(&out);
-      assert_int_equal(ration.n_live, 0);
-      assert_true(n_allowed < 1000);
+      assert_int_equal(memory.n_live, 0);
+      assert_true(n < 1000);
     }
   }
 }
@@ -190,13 +166,6 @@ static void test_no_memory(void **state) {
 
 /* ---- random texts: nothing to compare with here, but valid UTF-8 must come out, and nothing break */
 
-static uint64_t random_state;
-
-static uint32_t random_below(uint32_t n) {
-  random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-  return (uint32_t)(((random_state >> 33) * n) >> 31);
-}
-
 static uint32_t random_character(void) {
   static const uint16_t likely[] = {'&',  '#',  ';',    'x',    ' ',    '<',    '\n',   '\r',  0x1B,
                                     '[',  '?',  0x1A,   0xA0,   0xC0,   0xC2,   0xC3,   0xE2,  0xED,
@@ -206,7 +175,7 @@ static uint32_t random_character(void) {
   case 1: return 0x80 + random_below(0x80);
   case 2: return random_below(0x600);
   case 3: return random_below(40) ? 0x2000 + random_below(0x200) : 0x10000 + random_below(0x100000);
-  default: return likely[random_below(sizeof likely / sizeof likely[0])];
+  default: return likely[random_below(COUNT(likely))];
   }
 }
 
@@ -241,10 +210,8 @@ static void visit_mutated(char *input, char *output, void *context) {
 
 static void test_random(void **state) {
   (void)state;
-  const char *seed = getenv("CLIPC_SEED");
-  random_state = seed ? strtoull(seed, NULL, 10) : 20240229;
-  print_message("CLIPC_SEED=%llu\n", (unsigned long long)random_state);
-  each_golden(FTFY_GOLDENS "fix_text.tsv", visit_mutated, NULL);
+  random_start(20240229);
+  assert_true(each_golden(FTFY_GOLDENS "fix_text.tsv", visit_mutated, NULL) > 600);
 }
 
 int main(void) {

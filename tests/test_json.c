@@ -1,5 +1,5 @@
 /* The strict JSON scanner. */
-#include "folder.h"
+#include "testing.h"
 
 #include "base/json.h"
 
@@ -26,7 +26,7 @@ static void test_json_strings(void **state) {
                {"\"a\tb\"", NULL},
                {"a", NULL},
                {"", NULL}};
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+  for (size_t i = 0; i < COUNT(cases); i++) {
     struct clipc__json json = {.data = (const uint8_t *)cases[i].in, .n_bytes = strlen(cases[i].in)};
     bool ok = clipc__json_string(&json) && clipc__json_end(&json);
     assert_int_equal(ok, cases[i].out != NULL);
@@ -60,7 +60,7 @@ static void test_json_numbers(void **state) {
                {"", false, 0},
                {"x", false, 0},
                {"1x", false, 0}};
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+  for (size_t i = 0; i < COUNT(cases); i++) {
     struct clipc__json json = {.data = (const uint8_t *)cases[i].in, .n_bytes = strlen(cases[i].in)};
     uint64_t value = 0;
     bool ok = clipc__json_u64(&json, &value);
@@ -97,8 +97,8 @@ static void test_json_skip(void **state) {
       "",     "01",    "-",       "1.",       ".5",    "1e",           "1e+", "tru", "nan", "[1,]",
       "[,1]", "[1 2]", "{\"a\"}", "{\"a\":}", "{a:1}", "{\"a\":1,}",   "[",   "{",   "]",   "[}",
       "{]",   "1 1",   "[1]]",    "'a'",      "{1:2}", "[\"\\ud800\"]"};
-  for (size_t i = 0; i < sizeof good / sizeof *good; i++) assert_true(skips(good[i], 0));
-  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) assert_false(skips(bad[i], 0));
+  for (size_t i = 0; i < COUNT(good); i++) assert_true(skips(good[i], 0));
+  for (size_t i = 0; i < COUNT(bad); i++) assert_false(skips(bad[i], 0));
   char deep[300];
   for (size_t n = 126; n <= 128; n++) {
     memset(deep, '[', n);

@@ -9,20 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint64_t random_state;
-
-static uint32_t random_bits(void) {
-  random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-  return (uint32_t)(random_state >> 33);
-}
-
-static float random_float(void) {
-  return (float)random_bits() / 1073741824.0f - 1.0f;
-} /* [-1, 1) */
-
-static size_t random_size(size_t n) {
-  return 1 + random_bits() % n;
-}
+static size_t random_size(size_t n) { return 1 + random_below(n); }
 
 /* A buffer of n random floats that starts unaligned, with guards before and behind. */
 #define GUARD 8
@@ -47,8 +34,8 @@ static void assert_near(double value, double expected, double bound, const char 
 /* y against the definition in double; the bound scales with the sum of magnitudes. */
 static void check_gemm(const struct clipc__kernels *kernels, size_t m, size_t n, size_t k, bool transposed,
                        bool accumulate) {
-  size_t x_stride = k + random_bits() % 3, y_stride = n + random_bits() % 3,
-         w_stride = (transposed ? k : n) + random_bits() % 3;
+  size_t x_stride = k + random_below(3), y_stride = n + random_bits() % 3,
+         w_stride = (transposed ? k : n) + random_below(3);
   size_t n_x = m * x_stride, n_w = (transposed ? n : k) * w_stride, n_y = m * y_stride;
   float *x = make_floats(n_x), *w = make_floats(n_w), *y = make_floats(n_y), *before = make_floats(n_y);
   memcpy(before, y, n_y * sizeof *y);
@@ -186,7 +173,7 @@ static void linear_layers(void **state) {
     clipc__linear_forward(&compute, y, n_out * n_linears, x, n_in, rows, linears, n_linears, kind,
                           add ? CLIPC__ADD : CLIPC__STORE);
     for (size_t r = 0; r < rows; r++)
-      for (size_t c = 0; c < n_out * n_linears; c += 1 + random_bits() % 7) {
+      for (size_t c = 0; c < n_out * n_linears; c += 1 + random_below(7)) {
         const struct clipc__linear *linear = &linears[c / n_out];
         double sum = linear->bias ? linear->bias[c % n_out] : 0;
         for (size_t p = 0; p < n_in; p++) sum += (double)x[r * n_in + p] * (double)linear->weight[c % n_out * n_in + p];
@@ -230,7 +217,7 @@ static void attention_of_packed_sequences(void **state) {
     size_t start[5] = {0}, pooled[4], longest = 0;
     for (size_t s = 0; s < n; s++) {
       size_t length = random_size(i % 4 ? 30 : 180);
-      pooled[s] = random_bits() % length;
+      pooled[s] = random_below(length);
       start[s + 1] = start[s] + length;
       longest = length > longest ? length : longest;
     }
@@ -304,11 +291,14 @@ static void products_of_many_threads_stay_apart(void **state) {
   assert_int_equal(race.n_wrong, 0);
 }
 
+static int start(void **state) {
+  (void)state;
+  random_start(1);
+  print_message("%s\n", clipc__kernels_build());
+  return 0;
+}
+
 int main(void) {
-  const char *seed = getenv("CLIPC_SEED");
-  random_state = seed ? strtoull(seed, NULL, 0) : 1;
-  printf("test_kernels: seed %llu (CLIPC_SEED), %s\n", (unsigned long long)random_state,
-         clipc__kernels_build());
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(products),
       cmocka_unit_test(layer_norms),
@@ -318,5 +308,5 @@ int main(void) {
       cmocka_unit_test(attention_of_packed_sequences),
       cmocka_unit_test(products_of_many_threads_stay_apart),
   };
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  return cmocka_run_group_tests(tests, start, NULL);
 }

@@ -2,8 +2,6 @@
  * public header and compared with the goldens, at most 1e-5 apart once normalised. Then what must
  * change a result (every field of a configuration) and what must fail (every tensor that is missing or misshapen).
  * CLIPC_SKIP_FULL=1 leaves the full size out, as sanitizer builds do. */
-#include "testing.h"
-
 #include "golden.h"
 
 #include <math.h>
@@ -16,7 +14,7 @@ static double widest; /* the largest difference of all goldens */
 /* ---- the goldens */
 
 static void check_facts(const struct golden *golden, const char *folder) {
-  clipc_model *model = open_model(folder, NULL);
+  clipc_model *model = golden_open_model(folder, NULL);
   size_t n;
   assert_int_equal(clipc_image_height(model), golden->height);
   assert_int_equal(clipc_image_width(model), golden->width);
@@ -31,33 +29,31 @@ static void check_facts(const struct golden *golden, const char *folder) {
 
 static void check_golden(const char *name) {
   static const clipc_reference references[] = {CLIPC_REFERENCE_OPENAI, CLIPC_REFERENCE_HF, CLIPC_REFERENCE_HF_TV};
-  struct golden golden = load_golden(name);
-  char *folder = make_folder(name, NULL);
+  struct golden golden = golden_load(name);
+  char *folder = synthetic_folder(name, NULL);
   size_t n = 0;
   check_facts(&golden, folder);
-  double most = compare(&golden, folder, NULL, 3, &n);
+  double most = golden_compare(&golden, folder, NULL, 3, &n);
   for (size_t r = 0; r < COUNT(references); r++) {
     struct golden pictures = golden; /* the pictures among the cases, in this reference's way */
-    struct golden_case cases[MOST_CASES];
+    struct golden_case cases[GOLDEN_MOST_CASES];
     pictures.cases = cases;
     pictures.n_cases = 0;
     for (size_t i = 0; i < golden.n_cases; i++)
       if (golden.cases[i].reference == references[r]) cases[pictures.n_cases++] = golden.cases[i];
     if (pictures.n_cases == 0) continue;
-    double d = compare(&pictures, folder, &(clipc_options){.reference = references[r]}, 0, &n);
+    double d = golden_compare(&pictures, folder, &(clipc_options){.reference = references[r]}, 0, &n);
     if (!(d <= most)) most = d;
   }
   printf("%-22s %2zu embeddings, largest difference %.1e\n", name, n, most);
   assert_true(n >= golden.n_cases);
-  assert_true(most <= TOLERANCE);
+  assert_true(most <= GOLDEN_TOLERANCE);
   if (most > widest) widest = most;
-  synthetic_remove(folder);
+  test_folder_delete(folder);
   golden_free(&golden);
 }
 
-static void test_golden(void **state) {
-  check_golden(*state);
-}
+static void test_golden(void **state) { check_golden(*state); }
 
 static void test_full_size(void **state) {
   (void)state;
@@ -119,13 +115,14 @@ static void test_every_field_is_read(void **state) {
   (void)state;
   double least = 1;
   for (size_t i = 0; i < COUNT(fields); i++) {
-    struct golden golden = load_golden(fields[i].model);
+    struct golden golden = golden_load(fields[i].model);
     struct synthetic_change change = {.config_from = fields[i].from, .config_to = fields[i].to};
-    char *folder = make_folder(fields[i].model, &change);
-    double d = compare(&golden, folder, NULL, 0, NULL);
-    if (d < 3 * TOLERANCE) fail_msg("%s: %s -> %s changes only %.1e", fields[i].model, fields[i].from, fields[i].to, d);
+    char *folder = synthetic_folder(fields[i].model, &change);
+    double d = golden_compare(&golden, folder, NULL, 0, NULL);
+    if (d < 3 * GOLDEN_TOLERANCE)
+      fail_msg("%s: %s -> %s changes only %.1e", fields[i].model, fields[i].from, fields[i].to, d);
     if (d < least) least = d;
-    synthetic_remove(folder);
+    test_folder_delete(folder);
     golden_free(&golden);
   }
   printf("%zu fields, the least of their effects %.1e\n", COUNT(fields), least);
@@ -134,7 +131,7 @@ static void test_every_field_is_read(void **state) {
 /* ---- what must fail */
 
 static void expect_refusal(const char *model, const struct synthetic_change *change, const char *tensor) {
-  char *folder = make_folder(model, change);
+  char *folder = synthetic_folder(model, change);
   clipc_model *out = (clipc_model *)(void *)folder; /* not NULL */
   clipc_error error = {CLIPC_OK, ""};
   clipc_status status = clipc_model_open(&out, folder, NULL, &error);
@@ -144,7 +141,7 @@ static void expect_refusal(const char *model, const struct synthetic_change *cha
     fail_msg("%s, %s: %s, \"%s\"", model, tensor, clipc_status_name(status), error.message);
   assert_null(out);
   assert_int_equal(error.status, status);
-  synthetic_remove(folder);
+  test_folder_delete(folder);
 }
 
 /* Each tensor of a model in turn is left out and misshapen; each is named. */
@@ -170,9 +167,9 @@ static void test_missing_and_misshapen_tensors(void **state) {
 
 static void test_towers_on_their_own(void **state) {
   (void)state;
-  struct golden golden = load_golden("hf-quick");
+  struct golden golden = golden_load("hf-quick");
   /* The other tower is neither validated nor loaded. */
-  char *folder = make_folder("hf-quick", &(struct synthetic_change){.drop = "text_model.final_layer_norm.bias"});
+  char *folder = synthetic_folder("hf-quick", &(struct synthetic_change){.drop = "text_model.final_layer_norm.bias"});
   float *vector = calloc(golden.dimension, sizeof *vector);
   clipc_error error = {CLIPC_OK, ""};
   clipc_model *model;
@@ -180,29 +177,30 @@ static void test_towers_on_their_own(void **state) {
   assert_int_equal(clipc_model_open(&model, folder, &(clipc_options){.towers = CLIPC_TOWER_TEXT}, &error),
                    CLIPC_E_MODEL);
   size_t n = 0;
-  assert_true(compare(&golden, folder, &(clipc_options){.towers = CLIPC_TOWER_IMAGE}, 0, &n) <= TOLERANCE);
+  assert_true(golden_compare(&golden, folder, &(clipc_options){.towers = CLIPC_TOWER_IMAGE}, 0, &n) <=
+              GOLDEN_TOLERANCE);
   assert_true(n > 0);
-  model = open_model(folder, &(clipc_options){.towers = CLIPC_TOWER_IMAGE});
+  model = golden_open_model(folder, &(clipc_options){.towers = CLIPC_TOWER_IMAGE});
   assert_int_equal(clipc_towers(model), CLIPC_TOWER_IMAGE);
   assert_int_equal(clipc_context_length(model), 0);
-  clipc_session *session = open_session(model, 0, 0);
+  clipc_session *session = golden_open_session(model, 0, 0);
   assert_int_equal(clipc_embed_ids(session, (const int32_t[]){118, 119}, 2, vector, &error), CLIPC_E_MODEL);
   clipc_session_close(session);
   clipc_model_close(model);
-  synthetic_remove(folder);
-  folder = make_folder("hf-quick", &(struct synthetic_change){.drop = "vision_model.embeddings.class_embedding"});
+  test_folder_delete(folder);
+  folder = synthetic_folder("hf-quick", &(struct synthetic_change){.drop = "vision_model.embeddings.class_embedding"});
   n = 0;
-  assert_true(compare(&golden, folder, &(clipc_options){.towers = CLIPC_TOWER_TEXT}, 0, &n) <= TOLERANCE);
+  assert_true(golden_compare(&golden, folder, &(clipc_options){.towers = CLIPC_TOWER_TEXT}, 0, &n) <= GOLDEN_TOLERANCE);
   assert_true(n > 0);
-  model = open_model(folder, &(clipc_options){.towers = CLIPC_TOWER_TEXT});
+  model = golden_open_model(folder, &(clipc_options){.towers = CLIPC_TOWER_TEXT});
   assert_int_equal(clipc_towers(model), CLIPC_TOWER_TEXT);
   assert_int_equal(clipc_image_height(model), 0);
   assert_null(clipc_model_preprocessing(model));
-  session = open_session(model, 0, 0);
+  session = golden_open_session(model, 0, 0);
   assert_int_equal(clipc_embed_image_pixels(session, vector, vector, &error), CLIPC_E_MODEL);
   clipc_session_close(session);
   clipc_model_close(model);
-  synthetic_remove(folder);
+  test_folder_delete(folder);
   free(vector);
   golden_free(&golden);
 }

@@ -1,8 +1,6 @@
 /* Single safetensors files: the reference's verdicts, limits, broken bytes.
  * Golden: tests/goldens/weights/safetensors.tsv (tests/goldens/make_weights.py). */
-#include "folder.h"
-
-#include "weights/weights.h"
+#include "configs.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,7 +42,7 @@ static size_t unhex(uint8_t *out, const char *hex) {
 /* The library's verdict on every crafted file, or ours where it is stricter on purpose. */
 static void test_safetensors_matrix(void **state) {
   (void)state;
-  char *text = slurp("tests/goldens/weights/safetensors.tsv");
+  char *text = test_read_file("tests/goldens/weights/safetensors.tsv", NULL);
   size_t n_cases = 0, n_accepted = 0;
   for (char *line = text, *next; *line; line = next) {
     next = strchr(line, '\n');
@@ -73,7 +71,7 @@ static void test_safetensors_limits(void **state) {
   (void)state;
   size_t n, n_tensors = 9;
   clipc_error error = {0};
-  uint8_t *file = pack("{}      ", "", 0, &n);
+  uint8_t *file = safetensors_pack("{}      ", "", 0, &n);
   assert_int_equal(read_bytes(file, n, 8, &n_tensors, &error), CLIPC_OK);
   assert_int_equal(n_tensors, 0);
   assert_int_equal(read_bytes(file, n, 7, NULL, &error), CLIPC_E_LIMIT);
@@ -99,7 +97,7 @@ static void test_safetensors_limits(void **state) {
 /* Every truncation and many mutations of a rich header: a verdict each time, no step outside the file. */
 static void test_broken_bytes(void **state) {
   (void)state;
-  random_start();
+  random_start(20240607);
   static const char header[] =
       " {\"__metadata__\":{\"format\":\"pt\",\"\\u0041\":\"\\ud83d\\ude00\"},\"a\":{\"dtype\":\"F32\",\"shape\":[1,1],"
       "\"data_offsets\":[0,4]},"
@@ -107,7 +105,7 @@ static void test_broken_bytes(void **state) {
       "\"z\":{\"dtype\":\"I64\",\"shape\":[0,7],\"data_offsets\":[12,12]},\"f\":{\"data_offsets\":[12,13],\"dtype\":"
       "\"F4\",\"shape\":[2]}} ";
   size_t n, n_ok = 0;
-  uint8_t *file = pack(header, "0123456789abc", 13, &n);
+  uint8_t *file = safetensors_pack(header, "0123456789abc", 13, &n);
   assert_int_equal(read_bytes(file, n, 1000, NULL, NULL), CLIPC_OK);
   for (size_t i = 0; i < n; i++) assert_int_equal(read_bytes(file, i, 1000, NULL, NULL), CLIPC_E_FORMAT);
   uint8_t *mutant = malloc(n);
@@ -115,13 +113,13 @@ static void test_broken_bytes(void **state) {
   static const char alphabet[] = "{}[]\",:\\0123456789eE+-.uabtf \n\x80\xff";
   for (int round = 0; round < 60000; round++) {
     memcpy(mutant, file, n);
-    for (uint32_t k = 1 + random_next() % 3; k > 0; k--) {
-      size_t at = random_next() % n, from = random_next() % n, length = random_next() % 12;
-      uint32_t kind = random_next() % 3;
+    for (uint32_t k = 1 + random_below(3); k > 0; k--) {
+      size_t at = random_below(n), from = random_below(n), length = random_below(12);
+      uint32_t kind = random_below(3);
       if (kind == 0)
-        mutant[at] = (uint8_t)alphabet[random_next() % (sizeof alphabet - 1)];
+        mutant[at] = (uint8_t)alphabet[random_below(sizeof alphabet - 1)];
       else if (kind == 1)
-        mutant[at] ^= (uint8_t)(1u << random_next() % 8);
+        mutant[at] ^= (uint8_t)(1u << random_below(8));
       else if (at + length <= n && from + length <= n)
         memmove(mutant + at, mutant + from, length);
     }

@@ -9,22 +9,9 @@
 
 #include "testing.h"
 
-static uint64_t random_state;
-
-static uint32_t next_random(void) {
-  random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-  return (uint32_t)(random_state >> 33);
-}
-
-static float next_float(void) {
-  return (float)next_random() / (float)(1u << 30) - 1.0f;
-}
-
 static int seed_once(void **state) {
   (void)state;
-  const char *seed = getenv("CLIPC_SEED");
-  random_state = seed != NULL ? strtoull(seed, NULL, 10) : 20240229;
-  printf("test_score: CLIPC_SEED=%llu\n", (unsigned long long)random_state);
+  random_start(20240229);
   return 0;
 }
 
@@ -42,7 +29,7 @@ static void cosine_is_the_nearest_float_at_every_length(void **state) {
   (void)state;
   static float a[600], b[600];
   for (size_t n = 1; n < 600; n += n < 40 ? 1 : 37) {
-    for (size_t i = 0; i < n; i++) a[i] = next_float(), b[i] = next_float();
+    for (size_t i = 0; i < n; i++) a[i] = random_float(), b[i] = random_float();
     double want = naive_cosine(a, b, n);
     assert_true(fabs((double)clipc_cosine(a, b, n) - want) <= 6e-8);
     assert_true(clipc_cosine(a, a, n) == 1.0f);
@@ -71,7 +58,7 @@ static void softmax_sums_to_one_and_never_overflows(void **state) {
   float logits[257], probabilities[257];
   for (size_t n = 1; n <= 257; n += 16) {
     double sum_exp = 0, sum = 0;
-    for (size_t i = 0; i < n; i++) logits[i] = 30 * next_float();
+    for (size_t i = 0; i < n; i++) logits[i] = 30 * random_float();
     for (size_t i = 0; i < n; i++) sum_exp += exp((double)logits[i]);
     clipc_softmax(probabilities, logits, n);
     for (size_t i = 0; i < n; i++) {
@@ -122,10 +109,10 @@ static void top_k_is_the_head_of_a_full_sort(void **state) {
   static float scores[300];
   static size_t all[300], top[304];
   for (int round = 0; round < 400; round++) {
-    size_t n = next_random() % 300 + 1, k = next_random() % (n + 4);
+    size_t n = random_below(300) + 1, k = random_bits() % (n + 4);
     for (size_t i = 0; i < n; i++) { /* few different values, so that ties and NaN are common */
-      scores[i] = next_random() % 9 == 0 ? NAN : (float)(next_random() % (round % 2 ? 7 : 100000)) - 3;
-      if (next_random() % 20 == 0) scores[i] = next_random() % 2 ? INFINITY : -INFINITY;
+      scores[i] = random_below(9) == 0 ? NAN : (float)(random_bits() % (round % 2 ? 7 : 100000)) - 3;
+      if (random_below(20) == 0) scores[i] = random_below(2) ? INFINITY : -INFINITY;
       all[i] = i;
     }
     sorted_scores = scores;
@@ -152,8 +139,8 @@ static void logits_are_scaled_cosines(void **state) {
   float *images = malloc(n_images * dimension * sizeof *images), *texts = malloc(n_texts * dimension * sizeof *texts);
   float *logits = malloc((n_images * n_texts + 1) * sizeof *logits);
   assert_true(images != NULL && texts != NULL && logits != NULL);
-  for (size_t i = 0; i < n_images * dimension; i++) images[i] = next_float();
-  for (size_t i = 0; i < n_texts * dimension; i++) texts[i] = next_float();
+  for (size_t i = 0; i < n_images * dimension; i++) images[i] = random_float();
+  for (size_t i = 0; i < n_texts * dimension; i++) texts[i] = random_float();
   logits[n_images * n_texts] = 42;
   clipc_logits(model, logits, images, n_images, texts, n_texts);
   for (size_t i = 0; i < n_images; i++) {

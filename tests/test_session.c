@@ -1,7 +1,5 @@
 /* Sessions: number formats, tiers, threads, batches and steps give the same vectors; items that fail spoil no others;
  * each allocation may fail. The models are those of test_model.c. */
-#include "testing.h"
-
 #include "golden.h"
 
 #include <math.h>
@@ -15,18 +13,18 @@
 /* All cases of both towers, pixels and ids: images first. */
 static float *embed_both(const char *folder, const struct golden *golden, const clipc_options *options, int max_batch,
                          int raw, size_t *n_floats) {
-  clipc_model *model = open_model(folder, options);
-  clipc_session *session = open_session(model, max_batch, raw);
-  float *vectors = calloc(MOST_CASES * golden->dimension, sizeof *vectors);
+  clipc_model *model = golden_open_model(folder, options);
+  clipc_session *session = golden_open_session(model, max_batch, raw);
+  float *vectors = calloc(GOLDEN_MOST_CASES * golden->dimension, sizeof *vectors);
   size_t at = 0;
   assert_non_null(vectors);
   for (int tower = CLIPC_TOWER_IMAGE; tower <= CLIPC_TOWER_TEXT; tower++) {
-    struct inputs *in = gather(golden, tower, CLIPC_REFERENCE_AUTO);
-    float *part = embed(session, in, tower, golden->dimension);
+    struct golden_inputs *in = golden_gather(golden, tower, CLIPC_REFERENCE_AUTO);
+    float *part = golden_embed(session, in, tower, golden->dimension);
     memcpy(vectors + at, part, in->n * golden->dimension * sizeof *part);
     at += in->n * golden->dimension;
     free(part);
-    inputs_free(in);
+    golden_inputs_free(in);
   }
   clipc_session_close(session);
   clipc_model_close(model);
@@ -46,20 +44,20 @@ static void test_number_formats_are_the_same(void **state) {
   static const char *const models[] = {"hf-quick", "oc-eos"};
   (void)state;
   for (size_t m = 0; m < COUNT(models); m++) {
-    struct golden golden = load_golden(models[m]);
+    struct golden golden = golden_load(models[m]);
     size_t n;
-    char *folder = make_folder(models[m], &(struct synthetic_change){.dtype = "F32"});
+    char *folder = synthetic_folder(models[m], &(struct synthetic_change){.dtype = "F32"});
     float *f32 = embed_both(folder, &golden, NULL, 0, 0, &n);
     float *read = embed_both(folder, &golden, &(clipc_options){.read_weights = 1}, 0, 0, &n);
     assert_memory_equal(f32, read, n * sizeof *f32);
     free(read);
-    synthetic_remove(folder);
+    test_folder_delete(folder);
     for (size_t d = 0; d < COUNT(dtypes); d++) {
-      folder = make_folder(models[m], &(struct synthetic_change){.dtype = dtypes[d]});
+      folder = synthetic_folder(models[m], &(struct synthetic_change){.dtype = dtypes[d]});
       float *other = embed_both(folder, &golden, NULL, 0, 0, &n);
       assert_memory_equal(f32, other, n * sizeof *f32);
       free(other);
-      synthetic_remove(folder);
+      test_folder_delete(folder);
     }
     free(f32);
     golden_free(&golden);
@@ -70,8 +68,8 @@ static void test_tiers_and_threads_agree(void **state) {
   static const char *const models[] = {"hf-quick", "oc-clipa", "oc-mean"};
   (void)state;
   for (size_t m = 0; m < COUNT(models); m++) {
-    struct golden golden = load_golden(models[m]);
-    char *folder = make_folder(models[m], NULL);
+    struct golden golden = golden_load(models[m]);
+    char *folder = synthetic_folder(models[m], NULL);
     size_t n;
     float *best = embed_both(folder, &golden, &(clipc_options){.n_threads = 1}, 4, 0, &n);
     float *two = embed_both(folder, &golden, &(clipc_options){.n_threads = 2}, 4, 0, &n);
@@ -79,11 +77,12 @@ static void test_tiers_and_threads_agree(void **state) {
     assert_true(most_apart(best, two, n) <= 2e-6);
     assert_true(most_apart(best, plain, n) <= 2e-6);
     size_t n_compared = 0;
-    assert_true(compare(&golden, folder, &(clipc_options){.tier = CLIPC_TIER_PLAIN_C}, 4, &n_compared) <= TOLERANCE);
+    assert_true(golden_compare(&golden, folder, &(clipc_options){.tier = CLIPC_TIER_PLAIN_C}, 4, &n_compared) <=
+                GOLDEN_TOLERANCE);
     free(best);
     free(two);
     free(plain);
-    synthetic_remove(folder);
+    test_folder_delete(folder);
     golden_free(&golden);
   }
 }
@@ -92,8 +91,8 @@ static void test_batches_agree_with_single_items(void **state) {
   static const char *const models[] = {"hf-quick", "oc-clipa", "oc-mean", "oc-first"};
   (void)state;
   for (size_t m = 0; m < COUNT(models); m++) {
-    struct golden golden = load_golden(models[m]);
-    char *folder = make_folder(models[m], NULL);
+    struct golden golden = golden_load(models[m]);
+    char *folder = synthetic_folder(models[m], NULL);
     size_t n;
     float *single = embed_both(folder, &golden, NULL, 1, 0, &n);
     for (int max_batch = 2; max_batch <= 16; max_batch += 7) {
@@ -102,20 +101,20 @@ static void test_batches_agree_with_single_items(void **state) {
       free(batch);
     }
     free(single);
-    synthetic_remove(folder);
+    test_folder_delete(folder);
     golden_free(&golden);
   }
 }
 
 static void test_raw_and_normalized(void **state) {
   (void)state;
-  struct golden golden = load_golden("hf-quick");
-  char *folder = make_folder("hf-quick", NULL);
+  struct golden golden = golden_load("hf-quick");
+  char *folder = synthetic_folder("hf-quick", NULL);
   size_t n, dimension = golden.dimension;
   float *raw = embed_both(folder, &golden, NULL, 0, 1, &n), *unit = embed_both(folder, &golden, NULL, 0, 0, &n);
   size_t at = 0;
   for (int tower = CLIPC_TOWER_IMAGE; tower <= CLIPC_TOWER_TEXT; tower++) {
-    struct inputs *in = gather(&golden, tower, CLIPC_REFERENCE_AUTO);
+    struct golden_inputs *in = golden_gather(&golden, tower, CLIPC_REFERENCE_AUTO);
     for (size_t i = 0; i < in->n; i++, at += dimension) {
       const float *expected = golden.cases[in->cases[i]].expected;
       double norm = 0, length = 0;
@@ -125,26 +124,26 @@ static void test_raw_and_normalized(void **state) {
       }
       assert_true(fabs(length - 1) < 1e-6);
       assert_true(sqrt(norm) > 1.5); /* or raw and normalised would not tell */
-      assert_true(most_apart(raw + at, expected, dimension) <= TOLERANCE * sqrt(norm));
-      assert_true(difference(unit + at, raw + at, dimension) < 1e-6);
+      assert_true(most_apart(raw + at, expected, dimension) <= GOLDEN_TOLERANCE * sqrt(norm));
+      assert_true(vector_difference(unit + at, raw + at, dimension) < 1e-6);
     }
-    inputs_free(in);
+    golden_inputs_free(in);
   }
   free(raw);
   free(unit);
-  synthetic_remove(folder);
+  test_folder_delete(folder);
   golden_free(&golden);
 }
 
 static void test_steps(void **state) {
   (void)state;
-  struct golden golden = load_golden("hf-quick");
-  char *folder = make_folder("hf-quick", NULL);
-  clipc_model *model = open_model(folder, NULL);
-  clipc_session *session = open_session(model, 2, 0);
-  struct inputs *images = gather(&golden, CLIPC_TOWER_IMAGE, CLIPC_REFERENCE_AUTO);
-  struct inputs *texts = gather(&golden, CLIPC_TOWER_TEXT, CLIPC_REFERENCE_AUTO);
-  float *whole = embed(session, texts, CLIPC_TOWER_TEXT, golden.dimension);
+  struct golden golden = golden_load("hf-quick");
+  char *folder = synthetic_folder("hf-quick", NULL);
+  clipc_model *model = golden_open_model(folder, NULL);
+  clipc_session *session = golden_open_session(model, 2, 0);
+  struct golden_inputs *images = golden_gather(&golden, CLIPC_TOWER_IMAGE, CLIPC_REFERENCE_AUTO);
+  struct golden_inputs *texts = golden_gather(&golden, CLIPC_TOWER_TEXT, CLIPC_REFERENCE_AUTO);
+  float *whole = golden_embed(session, texts, CLIPC_TOWER_TEXT, golden.dimension);
   float *stepped = calloc(texts->n * golden.dimension, sizeof *stepped);
   int done = 0, n_steps = 0;
   assert_int_equal(clipc_step(session, &done, NULL), CLIPC_E_INVALID); /* nothing was begun */
@@ -166,9 +165,9 @@ static void test_steps(void **state) {
   clipc_model_close(model);
   free(whole);
   free(stepped);
-  inputs_free(images);
-  inputs_free(texts);
-  synthetic_remove(folder);
+  golden_inputs_free(images);
+  golden_inputs_free(texts);
+  test_folder_delete(folder);
   golden_free(&golden);
 }
 
@@ -183,7 +182,7 @@ static void *work(void *context) {
   const struct golden *golden = worker->golden;
   clipc_session *session = NULL;
   clipc_session_options options = {.max_batch = 3};
-  struct inputs *in = gather(golden, CLIPC_TOWER_TEXT, CLIPC_REFERENCE_AUTO);
+  struct golden_inputs *in = golden_gather(golden, CLIPC_TOWER_TEXT, CLIPC_REFERENCE_AUTO);
   float *vectors = calloc(in->n * golden->dimension, sizeof *vectors);
   worker->n_wrong += clipc_session_open(&session, worker->model, &options, NULL) != CLIPC_OK;
   clipc_model_close(worker->model); /* the session holds a reference of its own */
@@ -191,21 +190,22 @@ static void *work(void *context) {
     worker->n_wrong += clipc_embed_texts(session, in->texts, in->n, vectors, NULL, NULL) != CLIPC_OK;
     for (size_t i = 0; i < in->n; i++) {
       const float *expected = golden->cases[in->cases[i]].expected;
-      worker->n_wrong += !(difference(vectors + i * golden->dimension, expected, golden->dimension) <= TOLERANCE);
+      worker->n_wrong +=
+          !(vector_difference(vectors + i * golden->dimension, expected, golden->dimension) <= GOLDEN_TOLERANCE);
     }
   }
   clipc_session_close(session);
   free(vectors);
-  inputs_free(in);
+  golden_inputs_free(in);
   return NULL;
 }
 
 /* A matrix library that is not safe to call from several threads shows here. */
 static void test_one_model_many_threads(void **state) {
   (void)state;
-  struct golden golden = load_golden("hf-quick");
-  char *folder = make_folder("hf-quick", NULL);
-  clipc_model *model = open_model(folder, &(clipc_options){.n_threads = 2});
+  struct golden golden = golden_load("hf-quick");
+  char *folder = synthetic_folder("hf-quick", NULL);
+  clipc_model *model = golden_open_model(folder, &(clipc_options){.n_threads = 2});
   struct worker workers[3];
   pthread_t threads[3];
   for (int i = 0; i < 3; i++) {
@@ -216,7 +216,7 @@ static void test_one_model_many_threads(void **state) {
   for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
   for (int i = 0; i < 3; i++) assert_int_equal(workers[i].n_wrong, 0);
   clipc_shutdown();
-  synthetic_remove(folder);
+  test_folder_delete(folder);
   golden_free(&golden);
 }
 
@@ -224,9 +224,9 @@ static void test_one_model_many_threads(void **state) {
 
 static void test_bad_items_spoil_nothing(void **state) {
   (void)state;
-  struct golden golden = load_golden("hf-quick");
-  char *folder = make_folder("hf-quick", NULL);
-  clipc_model *model = open_model(folder, NULL);
+  struct golden golden = golden_load("hf-quick");
+  char *folder = synthetic_folder("hf-quick", NULL);
+  clipc_model *model = golden_open_model(folder, NULL);
   size_t dimension = golden.dimension, n_pixels = 3 * (size_t)golden.height * (size_t)golden.width;
   const int32_t good[] = {118, 17, 45, 9, 88, 23, 119}, high[] = {118, 120, 119}, negative[] = {118, -1, 119},
                 many[21] = {118};
@@ -245,7 +245,7 @@ static void test_bad_items_spoil_nothing(void **state) {
                                 clipc_image_path("tests/none.jpg"), clipc_image_pixels(pixels)};
   const bool image_bad[] = {false, true, true, false, true, true, true, false};
   for (int max_batch = 1; max_batch <= 9; max_batch += 2) {
-    clipc_session *session = open_session(model, max_batch, 0);
+    clipc_session *session = golden_open_session(model, max_batch, 0);
     for (int tower = CLIPC_TOWER_IMAGE; tower <= CLIPC_TOWER_TEXT; tower++) {
       bool is_text = tower == CLIPC_TOWER_TEXT;
       clipc_error errors[8], error = {CLIPC_OK, ""};
@@ -277,46 +277,28 @@ static void test_bad_items_spoil_nothing(void **state) {
   free(vectors);
   free(alone);
   clipc_model_close(model);
-  synthetic_remove(folder);
+  test_folder_delete(folder);
   golden_free(&golden);
 }
 
-/* An allocator whose n-th allocation fails and that counts what is out. */
-struct counter {
-  long n, fail_at, live;
-};
-
-static void *counted_allocate(void *context, size_t n_bytes) {
-  struct counter *counter = context;
-  if (__atomic_add_fetch(&counter->n, 1, __ATOMIC_RELAXED) == counter->fail_at) return NULL;
-  __atomic_add_fetch(&counter->live, 1, __ATOMIC_RELAXED);
-  return malloc(n_bytes);
-}
-
-static void counted_release(void *context, void *memory) {
-  struct counter *counter = context;
-  __atomic_sub_fetch(&counter->live, 1, __ATOMIC_RELAXED);
-  free(memory);
-}
-
-static clipc_status run_counted(struct counter *counter, const char *folder, const struct golden *golden) {
-  clipc_options options = {.allocator = {counted_allocate, counted_release, counter}, .n_threads = 1};
-  struct inputs *in = gather(golden, CLIPC_TOWER_IMAGE, CLIPC_REFERENCE_AUTO);
-  float *vectors = calloc(MOST_CASES * golden->dimension, sizeof *vectors);
+static clipc_status run_counted(struct test_memory *memory, const char *folder, const struct golden *golden) {
+  clipc_options options = {.allocator = test_allocator(memory), .n_threads = 1};
+  struct golden_inputs *in = golden_gather(golden, CLIPC_TOWER_IMAGE, CLIPC_REFERENCE_AUTO);
+  float *vectors = calloc(GOLDEN_MOST_CASES * golden->dimension, sizeof *vectors);
   clipc_model *model = NULL;
   clipc_session *session = NULL;
   clipc_error error = {CLIPC_OK, ""};
   clipc_status status = clipc_model_open(&model, folder, &options, &error);
   if (status == CLIPC_OK) status = clipc_session_open(&session, model, NULL, &error);
-  long before = counter->n;
+  size_t before = memory->n_asked;
   if (status == CLIPC_OK) status = clipc_embed_images(session, in->images, in->n, vectors, NULL, &error);
   if (status == CLIPC_OK) status = clipc_embed_ids(session, (const int32_t[]){118, 17, 119}, 3, vectors, &error);
-  if (status == CLIPC_OK) assert_int_equal(counter->n, before); /* the towers allocate nothing */
+  if (status == CLIPC_OK) assert_int_equal(memory->n_asked, before); /* the towers allocate nothing */
   if (status != CLIPC_OK) assert_true(error.status == status && error.message[0]);
   clipc_session_close(session);
   clipc_model_close(model);
   free(vectors);
-  inputs_free(in);
+  golden_inputs_free(in);
   return status;
 }
 
@@ -324,17 +306,17 @@ static void test_every_allocation_may_fail(void **state) {
   static const char *const models[] = {"hf-quick", "hf-sharded", "oc-eos"};
   (void)state;
   for (size_t m = 0; m < COUNT(models); m++) {
-    struct golden golden = load_golden(models[m]);
-    char *folder = make_folder(models[m], NULL);
-    long fail_at = 1;
+    struct golden golden = golden_load(models[m]);
+    char *folder = synthetic_folder(models[m], NULL);
+    size_t fail_at = 1;
     for (clipc_status status = CLIPC_E_NO_MEMORY; status != CLIPC_OK; fail_at++) {
-      struct counter counter = {.fail_at = fail_at};
-      status = run_counted(&counter, folder, &golden);
-      assert_int_equal(counter.live, 0);
-      assert_true(status == CLIPC_OK ? counter.n < fail_at : status == CLIPC_E_NO_MEMORY);
+      struct test_memory memory = {.fail_at = fail_at};
+      status = run_counted(&memory, folder, &golden);
+      assert_int_equal(memory.n_live, 0);
+      assert_true(status == CLIPC_OK ? memory.n_asked < fail_at : status == CLIPC_E_NO_MEMORY);
     }
-    printf("%s: %ld allocations failed in turn\n", models[m], fail_at - 2);
-    synthetic_remove(folder);
+    printf("%s: %zu allocations failed in turn\n", models[m], fail_at - 2);
+    test_folder_delete(folder);
     golden_free(&golden);
   }
 }

@@ -37,7 +37,7 @@ static void every_chunk_runs_once(void **state) {
   (void)state;
   static const size_t sizes[] = {0, 1, 2, 3, 7, 64, 999, 1000};
   for (int n_threads = 1; n_threads <= 5; n_threads++)
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    for (size_t i = 0; i < COUNT(sizes); i++)
       for (int busy = 0; busy < 3; busy++) check_once(n_threads, sizes[i], busy);
 }
 

@@ -1,17 +1,11 @@
 /* The weight files of a folder: which are opened, shards, names, views.
  * Golden: tests/goldens/weights/names.jsonl (tests/goldens/make_weights.py). */
-#include "folder.h"
-
-#include "weights/weights.h"
-
-#include <cjson/cJSON.h>
+#include "configs.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const clipc_options default_options = {.limits = {.max_header_bytes = 100000000, .max_config_bytes = 64 << 20}};
 
 /* ---- folders and shards */
 
@@ -21,14 +15,14 @@ static const char shard_2[] = "{\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_of
 
 static void put_shards(void) {
   const float one[3] = {1, 0, 0}, two[2] = {2, 3};
-  folder_put_packed("s-1.safetensors", shard_1, one, 12);
-  folder_put_packed("s-2.safetensors", shard_2, two, 8);
+  safetensors_put("s-1.safetensors", shard_1, one, 12);
+  safetensors_put("s-2.safetensors", shard_2, two, 8);
 }
 
 static clipc_status open_index(const char *index, clipc_error *error) {
   struct clipc__tensors tensors;
-  folder_put("model.safetensors.index.json", index, strlen(index));
-  clipc_status status = clipc__tensors_open(&tensors, folder, false, &default_options, error);
+  test_folder_put_text("model.safetensors.index.json", index);
+  clipc_status status = clipc__tensors_open(&tensors, test_folder, false, &default_options, error);
   if (status != CLIPC_OK) return status;
   const struct clipc__tensor *a = clipc__tensors_find(&tensors, "a"), *b = clipc__tensors_find(&tensors, "b");
   assert_non_null(a);
@@ -83,14 +77,14 @@ static void test_shards(void **state) {
       {"{\"weight_map\":{\"a\":\"s-1.safetensors\"}} x", CLIPC_E_FORMAT, {"index.json", "follows"}},
       {"{\"\xff\":1}", CLIPC_E_FORMAT, {"index.json", "UTF-8"}},
   };
-  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+  for (size_t i = 0; i < COUNT(bad); i++) {
     memset(&error, 0, sizeof error);
     clipc_status status = open_index(bad[i].index, &error);
     if (status != bad[i].status || error.status != status || !strstr(error.message, bad[i].said[0]) ||
         !strstr(error.message, bad[i].said[1]))
       fail_msg("%s: %s: %s", bad[i].index, clipc_status_name(status), error.message);
   }
-  folder_drop("model.safetensors.index.json");
+  test_folder_drop("model.safetensors.index.json");
 }
 
 static void test_folder_files(void **state) {
@@ -99,65 +93,65 @@ static void test_folder_files(void **state) {
                                       "model.safetensors"};
   struct clipc__tensors tensors;
   clipc_error error = {0};
-  assert_int_equal(clipc__tensors_open(&tensors, folder, false, &default_options, &error), CLIPC_E_IO);
+  assert_int_equal(clipc__tensors_open(&tensors, test_folder, false, &default_options, &error), CLIPC_E_IO);
   assert_non_null(strstr(error.message, "model.safetensors"));
-  folder_put("pytorch_model.bin", "x", 1);
-  assert_int_equal(clipc__tensors_open(&tensors, folder, false, &default_options, &error), CLIPC_E_MODEL);
+  test_folder_put("pytorch_model.bin", "x", 1);
+  assert_int_equal(clipc__tensors_open(&tensors, test_folder, false, &default_options, &error), CLIPC_E_MODEL);
   assert_non_null(strstr(error.message, "pytorch_model.bin must be converted"));
-  folder_drop("pytorch_model.bin");
+  test_folder_drop("pytorch_model.bin");
   for (size_t i = 0; i < 3; i++) { /* an earlier name is taken before a later one */
     for (size_t j = i; j < 3; j++) {
       char header[80];
       snprintf(header, sizeof header, "{\"t%zu\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}", j);
-      folder_put_packed(names[j], header, "x", 1);
+      safetensors_put(names[j], header, "x", 1);
     }
     for (int read = 0; read <= 1; read++) {
       clipc_options options = default_options;
       options.read_weights = read;
       char wanted[8];
       snprintf(wanted, sizeof wanted, "t%zu", i);
-      assert_int_equal(clipc__tensors_open(&tensors, folder, true, &options, &error), CLIPC_OK);
+      assert_int_equal(clipc__tensors_open(&tensors, test_folder, true, &options, &error), CLIPC_OK);
       assert_non_null(clipc__tensors_find(&tensors, wanted));
       assert_int_equal(tensors.files[0].mapped, !read);
       clipc__tensors_close(&tensors);
     }
-    folder_drop(names[i]);
+    test_folder_drop(names[i]);
   }
 }
 
 static void test_module_prefix(void **state) {
   (void)state;
   struct clipc__tensors tensors;
-  folder_put_packed("model.safetensors",
-                    "{\"module.b\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]},"
-                    "\"module.a\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[1,2]}}",
-                    "xy", 2);
-  assert_int_equal(clipc__tensors_open(&tensors, folder, true, &default_options, NULL), CLIPC_OK);
+  safetensors_put("model.safetensors",
+                  "{\"module.b\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]},"
+                  "\"module.a\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[1,2]}}",
+                  "xy", 2);
+  assert_int_equal(clipc__tensors_open(&tensors, test_folder, true, &default_options, NULL), CLIPC_OK);
   assert_non_null(clipc__tensors_find(&tensors, "a"));
   assert_non_null(clipc__tensors_find(&tensors, "b"));
   clipc__tensors_close(&tensors);
-  folder_put_packed("model.safetensors",
-                    "{\"module.b\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]},"
-                    "\"a\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[1,2]}}",
-                    "xy", 2);
-  assert_int_equal(clipc__tensors_open(&tensors, folder, true, &default_options, NULL), CLIPC_OK);
+  safetensors_put("model.safetensors",
+                  "{\"module.b\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]},"
+                  "\"a\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[1,2]}}",
+                  "xy", 2);
+  assert_int_equal(clipc__tensors_open(&tensors, test_folder, true, &default_options, NULL), CLIPC_OK);
   assert_null(clipc__tensors_find(&tensors, "b"));
   clipc__tensors_close(&tensors);
-  folder_drop("model.safetensors");
+  test_folder_drop("model.safetensors");
 }
 
 /* A name with a NUL is valid but must not answer for its first part; so with a rank above ours. */
 static void test_safetensors_unusable(void **state) {
   (void)state;
-  folder_put_packed("model.safetensors",
-                    "{\"a\\u0000b\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]},"
-                    "\"deep\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data_offsets\":[4,8]}}",
-                    "\0\0\0\0\0\0\0\0", 8);
+  safetensors_put("model.safetensors",
+                  "{\"a\\u0000b\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]},"
+                  "\"deep\":{\"dtype\":\"F32\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data_offsets\":[4,8]}}",
+                  "\0\0\0\0\0\0\0\0", 8);
   struct clipc__tensors tensors;
   struct clipc__arena arena = {0};
   clipc_error error = {0};
   const float *data = NULL;
-  assert_int_equal(clipc__tensors_open(&tensors, folder, false, &default_options, &error), CLIPC_OK);
+  assert_int_equal(clipc__tensors_open(&tensors, test_folder, false, &default_options, &error), CLIPC_OK);
   assert_int_equal(tensors.n_tensors, 1);
   assert_null(clipc__tensors_find(&tensors, "a"));
   const uint64_t shape[9] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
@@ -166,7 +160,7 @@ static void test_safetensors_unusable(void **state) {
   assert_null(data);
   clipc__tensors_close(&tensors);
   clipc__arena_free(&arena);
-  folder_drop("model.safetensors");
+  test_folder_drop("model.safetensors");
 }
 
 /* ---- views */
@@ -192,11 +186,11 @@ static void test_widening(void **state) {
       char header[128];
       snprintf(header, sizeof header, "{\"t\":{\"dtype\":\"%s\",\"shape\":[256,256],\"data_offsets\":[0,131072]}}%s",
                brain ? "BF16" : "F16", pad ? " " : "");
-      folder_put_packed("model.safetensors", header, all, 131072);
+      safetensors_put("model.safetensors", header, all, 131072);
       struct clipc__tensors tensors;
       struct clipc__arena arena = {0};
       const float *wide;
-      assert_int_equal(clipc__tensors_open(&tensors, folder, false, &default_options, NULL), CLIPC_OK);
+      assert_int_equal(clipc__tensors_open(&tensors, test_folder, false, &default_options, NULL), CLIPC_OK);
       assert_int_equal(clipc__tensor_f32(&wide, &tensors, "t", 2, shape, &arena, NULL), CLIPC_OK);
       for (uint32_t i = 0; i < 65536; i++) {
         float expected = half_value((uint16_t)i);
@@ -211,7 +205,7 @@ static void test_widening(void **state) {
       clipc__arena_free(&arena);
     }
   free(all);
-  folder_drop("model.safetensors");
+  test_folder_drop("model.safetensors");
 }
 
 static void test_views(void **state) {
@@ -225,12 +219,12 @@ static void test_views(void **state) {
     char header[256] = "";
     strcat(header, aligned);
     for (int i = 0; i < pad; i++) strcat(header, " ");
-    folder_put_packed("model.safetensors", header, values, 28);
+    safetensors_put("model.safetensors", header, values, 28);
     struct clipc__tensors tensors;
     struct clipc__arena arena = {0};
     clipc_error error = {0};
     const float *data = NULL;
-    assert_int_equal(clipc__tensors_open(&tensors, folder, false, &default_options, &error), CLIPC_OK);
+    assert_int_equal(clipc__tensors_open(&tensors, test_folder, false, &default_options, &error), CLIPC_OK);
     assert_int_equal(clipc__tensor_f32(&data, &tensors, "w", 2, shape, &arena, &error), CLIPC_OK);
     assert_int_equal((uintptr_t)data % 4, 0);
     assert_true(data[0] == 1.5f && data[1] == -2.5f);
@@ -252,7 +246,7 @@ static void test_views(void **state) {
     clipc__tensors_close(&tensors);
     clipc__arena_free(&arena);
   }
-  folder_drop("model.safetensors");
+  test_folder_drop("model.safetensors");
 }
 
 /* ---- names */
@@ -333,7 +327,7 @@ static void put_tensors(const cJSON *tensors) {
   assert_true(clipc__bytes_append(&header, "}", 2));
   void *zeros = calloc(offset, 1);
   assert_non_null(zeros);
-  folder_put_packed("model.safetensors", (const char *)header.data, zeros, offset);
+  safetensors_put("model.safetensors", (const char *)header.data, zeros, offset);
   free(zeros);
   clipc__bytes_free(&header);
 }
@@ -356,27 +350,22 @@ static void check_inferred(const struct clipc__config *config, const cJSON *expe
 /* Every tensor of a real state dict is asked for by exactly one part, with its shape; only position_ids are left. */
 static void test_names(void **state) {
   (void)state;
-  char *text = slurp("tests/goldens/weights/names.jsonl");
-  int n_models = 0;
+  cJSON *rows = config_golden_rows("names.jsonl"), *row;
   bool seen[4] = {false, false, false, false};
-  for (char *line = text, *next; *line; line = next, n_models++) {
-    next = strchr(line, '\n');
-    *next++ = 0;
-    cJSON *row = cJSON_Parse(line);
-    assert_non_null(row);
+  cJSON_ArrayForEach(row, rows) {
     const char *model = cJSON_GetObjectItem(row, "name")->valuestring,
                *file = cJSON_GetObjectItem(row, "file")->valuestring;
     char *config_text = cJSON_PrintUnformatted(cJSON_GetObjectItem(row, "config"));
     cJSON *left = cJSON_GetObjectItem(row, "tensors");
-    if (*file) folder_put_text(file, config_text);
+    if (*file) test_folder_put_text(file, config_text);
     free(config_text);
     put_tensors(left);
     struct clipc__config config;
     struct clipc__tensors tensors;
     enum clipc__naming naming = CLIPC__NAMES_HF;
     clipc_error error = {0};
-    if (clipc__config_read(&config, folder, &default_options, &error) != CLIPC_OK ||
-        clipc__tensors_open(&tensors, folder, config.open_clip, &default_options, &error) != CLIPC_OK ||
+    if (clipc__config_read(&config, test_folder, &default_options, &error) != CLIPC_OK ||
+        clipc__tensors_open(&tensors, test_folder, config.open_clip, &default_options, &error) != CLIPC_OK ||
         clipc__naming_detect(&naming, &tensors, &config, &error) != CLIPC_OK)
       fail_msg("%s: %s", model, error.message);
     seen[naming] = true;
@@ -400,13 +389,12 @@ static void test_names(void **state) {
     cJSON_ArrayForEach(item, left) if (!strstr(item->string, "position_ids"))
         fail_msg("%s: nobody asks for %s", model, item->string);
     clipc__tensors_close(&tensors);
-    if (*file) folder_drop(file);
-    cJSON_Delete(row);
+    if (*file) test_folder_drop(file);
   }
-  free(text);
-  assert_true(n_models >= 15);
+  assert_true(cJSON_GetArraySize(rows) >= 15);
+  cJSON_Delete(rows);
   for (int i = 0; i < 4; i++) assert_true(seen[i]);
-  folder_drop("model.safetensors");
+  test_folder_drop("model.safetensors");
 }
 
 /* open_clip's names without OpenAI's marks may mean another activation: nothing is inferred. */
@@ -423,24 +411,24 @@ static void test_not_inferred(void **state) {
        "\"shape\":[0],\"data_offsets\":[1,1]},\"text_projection\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[1,"
        "1]}}",
        "tensor text_projection is misshapen"}};
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+  for (size_t i = 0; i < COUNT(cases); i++) {
     struct clipc__config config;
     clipc_error error = {0};
-    folder_put_packed("model.safetensors", cases[i].header, "x", 1);
-    assert_int_not_equal(clipc__config_read(&config, folder, &default_options, &error), CLIPC_OK);
+    safetensors_put("model.safetensors", cases[i].header, "x", 1);
+    assert_int_not_equal(clipc__config_read(&config, test_folder, &default_options, &error), CLIPC_OK);
     if (!strstr(error.message, cases[i].said)) fail_msg("%s", error.message);
   }
-  folder_drop("model.safetensors");
+  test_folder_drop("model.safetensors");
 }
 
 static void test_naming_refused(void **state) {
   (void)state;
-  folder_put_packed("model.safetensors",
-                    "{\"visual.class_embedding\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}", "x", 1);
+  safetensors_put("model.safetensors",
+                  "{\"visual.class_embedding\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,1]}}", "x", 1);
   struct clipc__tensors tensors;
   enum clipc__naming naming = CLIPC__NAMES_HF_BARE;
   clipc_error error = {0};
-  assert_int_equal(clipc__tensors_open(&tensors, folder, true, &default_options, &error), CLIPC_OK);
+  assert_int_equal(clipc__tensors_open(&tensors, test_folder, true, &default_options, &error), CLIPC_OK);
   struct clipc__config config = {.open_clip = true, .vision.present = true, .text.present = true};
   assert_int_equal(clipc__naming_detect(&naming, &tensors, &config, &error), CLIPC_E_MODEL);
   assert_non_null(strstr(error.message, "model.safetensors"));
@@ -450,19 +438,19 @@ static void test_naming_refused(void **state) {
   assert_int_equal(clipc__naming_detect(&naming, &tensors, &config, &error), CLIPC_OK);
   assert_int_equal(naming, CLIPC__NAMES_OPEN_CLIP);
   clipc__tensors_close(&tensors);
-  folder_drop("model.safetensors");
+  test_folder_drop("model.safetensors");
 }
 
 /* ---- failing memory */
 
-static clipc_status open_counted(struct counter *counter, bool sharded) {
+static clipc_status open_counted(struct test_memory *memory, bool sharded) {
   clipc_options options = default_options;
-  options.allocator = counting_allocator(counter);
+  options.allocator = test_allocator(memory);
   options.read_weights = 1;
   struct clipc__tensors tensors;
   struct clipc__arena arena = {.allocator = options.allocator};
   clipc_error error = {0};
-  clipc_status status = clipc__tensors_open(&tensors, folder, false, &options, &error);
+  clipc_status status = clipc__tensors_open(&tensors, test_folder, false, &options, &error);
   if (status == CLIPC_OK) {
     const float *data;
     static const uint64_t shape[1] = {1};
@@ -480,24 +468,24 @@ static void test_failing_memory(void **state) {
     if (sharded) {
       static const char index[] = "{\"weight_map\":{\"a\":\"s-1.safetensors\",\"b\":\"s-2.safetensors\"}}";
       put_shards();
-      folder_put("model.safetensors.index.json", index, strlen(index));
+      test_folder_put_text("model.safetensors.index.json", index);
     } else {
-      folder_put_packed("model.safetensors", "{\"h\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[0,2]}}", "\0\0",
-                        2);
+      safetensors_put("model.safetensors", "{\"h\":{\"dtype\":\"F16\",\"shape\":[1],\"data_offsets\":[0,2]}}", "\0\0",
+                      2);
     }
     clipc_status status = CLIPC_E_NO_MEMORY;
     size_t n = 0;
     while (status != CLIPC_OK) {
-      struct counter counter = {.fail_at = ++n};
-      status = open_counted(&counter, sharded);
-      assert_int_equal(counter.n_live, 0);
+      struct test_memory memory = {.fail_at = ++n};
+      status = open_counted(&memory, sharded);
+      assert_int_equal(memory.n_live, 0);
       if (status != CLIPC_OK) assert_int_equal(status, CLIPC_E_NO_MEMORY);
       assert_true(n < 200);
     }
     assert_true(n > 4);
-    folder_drop("model.safetensors");
+    test_folder_drop("model.safetensors");
   }
-  folder_drop("model.safetensors.index.json");
+  test_folder_drop("model.safetensors.index.json");
 }
 
 int main(void) {
@@ -508,5 +496,5 @@ int main(void) {
       cmocka_unit_test(test_names),         cmocka_unit_test(test_naming_refused),
       cmocka_unit_test(test_not_inferred),  cmocka_unit_test(test_failing_memory),
   };
-  return cmocka_run_group_tests_name("weights", tests, folder_make, folder_remove);
+  return cmocka_run_group_tests_name("weights", tests, test_folder_make, test_folder_remove);
 }

@@ -21,9 +21,7 @@ static struct cli_input *add(struct cli_inputs *inputs, bool is_text, const char
   return item;
 }
 
-void cli_add_text(struct cli_inputs *inputs, const char *text, size_t n_bytes) {
-  add(inputs, true, text, n_bytes);
-}
+void cli_add_text(struct cli_inputs *inputs, const char *text, size_t n_bytes) { add(inputs, true, text, n_bytes); }
 
 static bool is_folder(const char *path) {
   struct stat status;

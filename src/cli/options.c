@@ -97,9 +97,7 @@ static void collect(const struct cli_option *option, void *context) {
   if (names->n < sizeof names->names / sizeof *names->names) names->names[names->n++] = option->name;
 }
 
-static size_t smaller(size_t a, size_t b) {
-  return a < b ? a : b;
-}
+static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
 
 /* Insertions, deletions and exchanges of letters between two words of at most 31 bytes. */
 static size_t distance(const char *a, const char *b) {
@@ -234,13 +232,9 @@ int cli_choice(const struct cli_command *command, const char *option, const char
   return -1;
 }
 
-const char *cli_reference_name(clipc_reference reference) {
-  return reference_names[reference];
-}
+const char *cli_reference_name(clipc_reference reference) { return reference_names[reference]; }
 
-const char *cli_alpha_name(clipc_alpha alpha) {
-  return alpha_names[alpha];
-}
+const char *cli_alpha_name(clipc_alpha alpha) { return alpha_names[alpha]; }
 
 /* A limit or a count of threads: 0 asks the library for its own choice. */
 static bool number_option(const struct cli_command *command, struct cli_model_options *model, int id,

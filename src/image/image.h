@@ -18,24 +18,25 @@ enum clipc__mode {
   CLIPC__MODE_I     /* i32 grey in native order ("I": 16-bit PGM) */
 };
 
-enum clipc__transparency { /* Pillow's info["transparency"] */
-  CLIPC__OPAQUE,          /* none, or an alpha band says it */
-  CLIPC__COLOR_KEY,       /* pixels equal to key are transparent: L and 1: key[0]; RGB: key[0..2]; I16: key[0] */
-  CLIPC__PALETTE_ALPHA    /* palette[i][3] holds the alpha of entry i */
+enum clipc__transparency {                      /* Pillow's info["transparency"] */
+                           CLIPC__OPAQUE,       /* none, or an alpha band says it */
+                           CLIPC__COLOR_KEY,    /* pixels equal to key are transparent: L and 1: key[0]; RGB: key[0..2];
+                                                   I16: key[0] */
+                           CLIPC__PALETTE_ALPHA /* palette[i][3] holds the alpha of entry i */
 };
 
 struct clipc__picture {
   clipc_allocator allocator;
   enum clipc__mode mode;
-  int width, height;      /* >= 1 */
-  size_t stride_bytes;    /* from row to row */
-  uint8_t *data;          /* [height, stride_bytes] */
-  bool borrowed;          /* data belongs to the caller: do not write, do not free */
+  int width, height;   /* >= 1 */
+  size_t stride_bytes; /* from row to row */
+  uint8_t *data;       /* [height, stride_bytes] */
+  bool borrowed;       /* data belongs to the caller: do not write, do not free */
   enum clipc__transparency transparency;
   uint16_t key[3];
   uint8_t palette[256][4]; /* P: RGBA, alpha 255 unless PALETTE_ALPHA; black beyond n_palette */
   int n_palette;
-  int orientation;         /* EXIF, 1..8; 1 = upright or not said */
+  int orientation; /* EXIF, 1..8; 1 = upright or not said */
 };
 
 CLIPC_PRIVATE size_t clipc__mode_bytes(enum clipc__mode mode); /* bytes per pixel */

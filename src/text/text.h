@@ -8,10 +8,10 @@
 #include "base/base.h"
 
 enum clipc__cleaning {
-  CLIPC__CLEAN_HF,           /* transformers' CLIPTokenizer: NFC, white space, per-character lower case */
-  CLIPC__CLEAN_LOWER,        /* OpenAI, open_clip "lower": ftfy, html.unescape twice, strip, collapse, str.lower */
-  CLIPC__CLEAN_WHITESPACE,   /* open_clip "whitespace": as LOWER without lower() */
-  CLIPC__CLEAN_CANONICALIZE  /* open_clip "canonicalize" */
+  CLIPC__CLEAN_HF,          /* transformers' CLIPTokenizer: NFC, white space, per-character lower case */
+  CLIPC__CLEAN_LOWER,       /* OpenAI, open_clip "lower": ftfy, html.unescape twice, strip, collapse, str.lower */
+  CLIPC__CLEAN_WHITESPACE,  /* open_clip "whitespace": as LOWER without lower() */
+  CLIPC__CLEAN_CANONICALIZE /* open_clip "canonicalize" */
 };
 
 struct clipc__tokenizer_options {

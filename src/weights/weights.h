@@ -53,12 +53,12 @@ enum clipc__naming {
 };
 
 struct clipc__config {
-  bool open_clip;           /* open_clip_config.json, else config.json */
+  bool open_clip; /* open_clip_config.json, else config.json */
   int embedding_dimension;
   struct clipc__vision_config vision;
   struct clipc__text_config text;
-  clipc_reference reference;          /* resolved, never AUTO */
-  clipc_preprocessing preprocessing;  /* complete: mean, std, sizes; ends in image_height x image_width */
+  clipc_reference reference;         /* resolved, never AUTO */
+  clipc_preprocessing preprocessing; /* complete: mean, std, sizes; ends in image_height x image_width */
   enum { CLIPC__TEXT_HF, CLIPC__TEXT_LOWER, CLIPC__TEXT_WHITESPACE, CLIPC__TEXT_CANONICALIZE } text_cleaning;
 };
 
@@ -76,12 +76,12 @@ enum clipc__dtype { CLIPC__F32, CLIPC__F16, CLIPC__BF16, CLIPC__OTHER };
 #define CLIPC__MAX_RANK 8
 
 struct clipc__tensor {
-  const char *name;        /* UTF-8, NUL-terminated; owned by the table */
-  const char *file;        /* path, for sentences */
+  const char *name; /* UTF-8, NUL-terminated; owned by the table */
+  const char *file; /* path, for sentences */
   enum clipc__dtype dtype;
   int rank;
   uint64_t shape[CLIPC__MAX_RANK];
-  const uint8_t *data;     /* little-endian, any alignment */
+  const uint8_t *data; /* little-endian, any alignment */
   uint64_t n_bytes;
 };
 
@@ -106,18 +106,36 @@ CLIPC_PRIVATE const struct clipc__tensor *clipc__tensors_find(const struct clipc
 /* ---- names: one table of parts, spelled for each naming */
 
 enum clipc__part {
-  CLIPC__CLASS_EMBEDDING, CLIPC__PATCH_EMBEDDING, CLIPC__POSITION_EMBEDDING, CLIPC__TOKEN_EMBEDDING,
-  CLIPC__LN_PRE_WEIGHT, CLIPC__LN_PRE_BIAS,
-  CLIPC__LN_1_WEIGHT, CLIPC__LN_1_BIAS,
-  CLIPC__Q_WEIGHT, CLIPC__Q_BIAS, CLIPC__K_WEIGHT, CLIPC__K_BIAS, CLIPC__V_WEIGHT, CLIPC__V_BIAS, /* Hugging Face */
-  CLIPC__QKV_WEIGHT, CLIPC__QKV_BIAS,                                                             /* open_clip */
-  CLIPC__OUT_WEIGHT, CLIPC__OUT_BIAS,
-  CLIPC__LN_2_WEIGHT, CLIPC__LN_2_BIAS,
-  CLIPC__FC1_WEIGHT, CLIPC__FC1_BIAS, CLIPC__FC2_WEIGHT, CLIPC__FC2_BIAS,
-  CLIPC__LN_FINAL_WEIGHT, CLIPC__LN_FINAL_BIAS,
+  CLIPC__CLASS_EMBEDDING,
+  CLIPC__PATCH_EMBEDDING,
+  CLIPC__POSITION_EMBEDDING,
+  CLIPC__TOKEN_EMBEDDING,
+  CLIPC__LN_PRE_WEIGHT,
+  CLIPC__LN_PRE_BIAS,
+  CLIPC__LN_1_WEIGHT,
+  CLIPC__LN_1_BIAS,
+  CLIPC__Q_WEIGHT,
+  CLIPC__Q_BIAS,
+  CLIPC__K_WEIGHT,
+  CLIPC__K_BIAS,
+  CLIPC__V_WEIGHT,
+  CLIPC__V_BIAS, /* Hugging Face */
+  CLIPC__QKV_WEIGHT,
+  CLIPC__QKV_BIAS, /* open_clip */
+  CLIPC__OUT_WEIGHT,
+  CLIPC__OUT_BIAS,
+  CLIPC__LN_2_WEIGHT,
+  CLIPC__LN_2_BIAS,
+  CLIPC__FC1_WEIGHT,
+  CLIPC__FC1_BIAS,
+  CLIPC__FC2_WEIGHT,
+  CLIPC__FC2_BIAS,
+  CLIPC__LN_FINAL_WEIGHT,
+  CLIPC__LN_FINAL_BIAS,
   CLIPC__PROJECTION_WEIGHT, /* HF, and open_clip with proj_bias: [E, D]; otherwise open_clip: [D, E] */
   CLIPC__PROJECTION_BIAS,
-  CLIPC__LOGIT_SCALE, CLIPC__LOGIT_BIAS,
+  CLIPC__LOGIT_SCALE,
+  CLIPC__LOGIT_BIAS,
   CLIPC__N_PARTS
 };
 
@@ -145,9 +163,9 @@ CLIPC_PRIVATE clipc_status clipc__tensor_f32(const float **out, const struct cli
 
 /* Validates one opened safetensors file. *out [*n_out] is of the arena, sorted by name; a tensor whose name holds a NUL
  * or whose rank is above CLIPC__MAX_RANK is valid but cannot be had. path must live as long as the tensors. */
-CLIPC_PRIVATE clipc_status clipc__safetensors_read(struct clipc__tensor **out, size_t *n_out, struct clipc__arena *arena,
-                                                   const struct clipc__file *file, const char *path,
-                                                   uint64_t max_header_bytes, clipc_error *error);
+CLIPC_PRIVATE clipc_status clipc__safetensors_read(struct clipc__tensor **out, size_t *n_out,
+                                                   struct clipc__arena *arena, const struct clipc__file *file,
+                                                   const char *path, uint64_t max_header_bytes, clipc_error *error);
 
 /* Whether folder/name is a regular file; sets *no_memory when it could not be looked up. */
 CLIPC_PRIVATE bool clipc__folder_has(const char *folder, const char *name, const clipc_allocator *allocator,
@@ -174,9 +192,11 @@ CLIPC_PRIVATE double clipc__field_number(struct clipc__fields *fields, const cha
                                          double max);
 CLIPC_PRIVATE bool clipc__field_flag(struct clipc__fields *fields, const char *name, bool absent); /* null: false */
 CLIPC_PRIVATE const char *clipc__field_string(struct clipc__fields *fields, const char *name, const char *absent);
-CLIPC_PRIVATE struct clipc__fields clipc__field_object(struct clipc__fields *fields, const char *name, const char *path);
+CLIPC_PRIVATE struct clipc__fields clipc__field_object(struct clipc__fields *fields, const char *name,
+                                                       const char *path);
 /* A number for all three, or an array of three. */
-CLIPC_PRIVATE void clipc__field_rgb(struct clipc__fields *fields, const char *name, float rgb[3], double min, double max);
+CLIPC_PRIVATE void clipc__field_rgb(struct clipc__fields *fields, const char *name, float rgb[3], double min,
+                                    double max);
 /* One size for both, or [height, width]. */
 CLIPC_PRIVATE void clipc__field_pair(struct clipc__fields *fields, const char *name, int absent, int max, int *height,
                                      int *width);
@@ -189,8 +209,16 @@ CLIPC_PRIVATE bool clipc__field_lists(const struct clipc__fields *fields, const 
 CLIPC_PRIVATE bool clipc__field_is_off(const struct clipc__fields *fields, const char *name);
 CLIPC_PRIVATE bool clipc__item_is_off(const struct cJSON *item);
 
-enum { CLIPC__MAX_WIDTH = 16384, CLIPC__MAX_LAYERS = 256, CLIPC__MAX_HEADS = 256, CLIPC__MAX_MLP = 65536,
-       CLIPC__MAX_VOCAB = 4194304, CLIPC__MAX_CONTEXT = 4096, CLIPC__MAX_IMAGE = 4096, CLIPC__MAX_PATCH = 512 };
+enum {
+  CLIPC__MAX_WIDTH = 16384,
+  CLIPC__MAX_LAYERS = 256,
+  CLIPC__MAX_HEADS = 256,
+  CLIPC__MAX_MLP = 65536,
+  CLIPC__MAX_VOCAB = 4194304,
+  CLIPC__MAX_CONTEXT = 4096,
+  CLIPC__MAX_IMAGE = 4096,
+  CLIPC__MAX_PATCH = 512
+};
 
 CLIPC_PRIVATE void clipc__config_hf(struct clipc__config *config, struct clipc__fields *top, int towers);
 CLIPC_PRIVATE void clipc__config_open_clip(struct clipc__config *config, struct clipc__fields *model, int towers);
