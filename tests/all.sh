@@ -7,10 +7,8 @@ set -- layers 'sh tests/layers.sh' headers 'sh tests/headers.sh' readme "! grep 
 set -- "$@" exports "sh tests/exports.sh $build/libclipc.so.0 $build/dist/clipc.o"
 set -- "$@" deps "sh -n tools/deps.sh && tools/deps.sh --check --tests"
 set -- "$@" bare-cc "sh tests/bare.sh"
-for program in "$build"/tests/test_*; do
-  case $program in *.o | *.d) continue ;; esac
-  set -- "$@" "$(basename "$program")" "$program"
-done
+tests=$(ls tests/test_*.c | sed 's|^tests/||; s|\.c$||')
+for test in $tests; do set -- "$@" "$test" "$build/tests/$test"; done
 set -- "$@" cli "sh tests/cli.sh $build/clipc models/tiny"
 set -- "$@" dist "sh tests/dist.sh $build"
 set -- "$@" install "sh tests/install.sh $build"
@@ -18,10 +16,7 @@ set -- "$@" no-blas "make --no-print-directory BLAS=0 BUILD=$build-noblas $build
 set -- "$@" warnings "sh tests/compilers.sh ${CC:-cc} -O3"
 set -- "$@" clang "sh tests/compilers.sh clang -O1"
 set -- "$@" aarch64 "sh tests/compilers.sh aarch64-linux-gnu-gcc -O1"
-for program in "$san"/tests/test_*; do
-  case $program in *.o | *.d) continue ;; esac
-  set -- "$@" "$(basename "$program") (sanitizers)" "$program"
-done
+for test in $tests; do set -- "$@" "$test (sanitizers)" "$san/tests/$test"; done
 set -- "$@" "cli (sanitizers)" "sh tests/cli.sh $san/clipc models/tiny"
 set -- "$@" threads "sh tests/tsan.sh $build"
 set -- "$@" weights_tools "sh tests/python.sh"
