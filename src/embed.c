@@ -99,7 +99,7 @@ static void check_ids(const clipc_session *session, const int32_t *ids, size_t n
   int vocab_size = session->model->text.config.vocab_size;
   for (size_t i = 0; i < n_ids; i++)
     if (ids[i] < 0 || ids[i] >= vocab_size) {
-      clipc__fail(outcome, ours ? CLIPC_E_MODEL : CLIPC_E_INVALID,
+      clipc__fail(outcome, ours ? CLIPC_E_FORMAT : CLIPC_E_INVALID,
                   "%s %d at position %zu is not in the vocabulary of %d", ours ? "the tokeniser's id" : "id",
                   (int)ids[i], i, vocab_size);
       return;

@@ -181,6 +181,9 @@ static void texts_that_cannot_be(void **state) {
   size_t n_ids = 5;
   vector[0] = 42.0f;
   expect(clipc_embed_text(f->session, NULL, vector, &error), CLIPC_E_INVALID, &error, "NULL");
+  clipc_text nothing[3] = {clipc_text_string(NULL), clipc_text_ids(NULL, 3), clipc_text_utf8(NULL, 0)};
+  for (int i = 0; i < 3; i++)
+    expect(clipc_embed_texts(f->session, nothing + i, 1, vector, NULL, &error), CLIPC_E_INVALID, &error, "NULL");
   expect(clipc_embed_ids(f->session, NULL, 3, vector, &error), CLIPC_E_INVALID, &error, "ids");
   expect(clipc_embed_ids(f->session, ids, 0, vector, &error), CLIPC_E_INVALID, &error, "0 ids");
   expect(clipc_embed_ids(f->session, ids, 33, vector, &error), CLIPC_E_INVALID, &error, "33 ids");
@@ -316,6 +319,67 @@ static void towers_are_opened_apart(void **state) {
   }
 }
 
+/* A copy of the bundled model in which a part of a file reads otherwise (of the same length where it is binary). */
+static void copy_model(const char *changed, const char *from, const char *to) {
+  static const char *const names[] = {"config.json", "model.safetensors", "preprocessor_config.json", "vocab.json",
+                                      "merges.txt"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    char path[256];
+    size_t n;
+    snprintf(path, sizeof path, "%s/%s", MODEL, names[i]);
+    char *data = test_read_file(path, &n);
+    assert_non_null(data);
+    if (strcmp(names[i], changed) == 0) {
+      char *at = memmem(data, n, from, strlen(from));
+      assert_non_null(at);
+      assert_int_equal(strlen(from), strlen(to));
+      memcpy(at, to, strlen(to));
+    }
+    test_folder_put(names[i], data, n);
+    free(data);
+  }
+}
+
+static void a_vocabulary_beyond_the_tower_is_an_item_error(void **state) {
+  (void)state;
+  test_folder_make(NULL);
+  clipc_error error = {CLIPC_OK, ""};
+  clipc_model *model;
+  clipc_session *session;
+  float vector[256];
+  copy_model("vocab.json", "\"red</w>\": ", "\"red</w>\":3");
+  assert_int_equal(clipc_model_open(&model, test_folder, NULL, &error), CLIPC_OK);
+  assert_int_equal(clipc_session_open(&session, model, NULL, &error), CLIPC_OK);
+  expect(clipc_embed_text(session, "a red circle", vector, &error), CLIPC_E_FORMAT, &error,
+         "not in the vocabulary of 3072");
+  assert_int_equal(clipc_embed_text(session, "a circle", vector, &error), CLIPC_OK);
+  clipc_session_close(session);
+  clipc_model_close(model);
+  test_folder_remove(NULL);
+}
+
+static void a_scale_that_is_not_finite_is_refused(void **state) {
+  (void)state;
+  clipc_error error = {CLIPC_OK, ""};
+  clipc_model *model;
+  size_t n, begin = 0;
+  uint64_t n_header;
+  char *weights = test_read_file(MODEL "/model.safetensors", &n);
+  memcpy(&n_header, weights, 8);
+  char *entry = strstr(weights + 8, "\"logit_scale\""), *offsets = entry ? strstr(entry, "\"data_offsets\":[") : NULL;
+  assert_non_null(offsets);
+  assert_int_equal(sscanf(offsets, "\"data_offsets\":[%zu", &begin), 1);
+  float scale = 200.0f;
+  memcpy(weights + 8 + n_header + begin, &scale, sizeof scale);
+  test_folder_make(NULL);
+  copy_model("", "", "");
+  test_folder_put("model.safetensors", weights, n);
+  expect(clipc_model_open(&model, test_folder, NULL, &error), CLIPC_E_MODEL, &error, "logit_scale");
+  assert_null(model);
+  test_folder_remove(NULL);
+  free(weights);
+}
+
 /* ---- memory that runs out */
 
 static clipc_status whole_life(clipc_allocator allocator, clipc_error *error) {
@@ -390,6 +454,8 @@ int main(void) {
       cmocka_unit_test(steps_are_counted_and_ordered),
       cmocka_unit_test(prompt_ensembles),
       cmocka_unit_test(towers_are_opened_apart),
+      cmocka_unit_test(a_vocabulary_beyond_the_tower_is_an_item_error),
+      cmocka_unit_test(a_scale_that_is_not_finite_is_refused),
       cmocka_unit_test(every_allocation_may_fail),
       cmocka_unit_test(a_model_serves_many_threads),
   };

@@ -286,10 +286,16 @@ static void test_preprocess_refusals(void **state) {
                        "{\"model_type\":\"clip\"}"); /* a text tower alone does not ask how pictures are prepared */
   test_folder_put_text("preprocessor_config.json", "{\"image_processor_type\":\"SiglipImageProcessor\"}");
   assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, CLIPC_TOWER_TEXT, &error), CLIPC_OK);
-  test_folder_put_text("preprocessor_config.json", "{\"resample\":1}");
-  assert_int_equal(config_read(&config, CLIPC_REFERENCE_HF, 0, &error), CLIPC_OK);
-  assert_int_equal(config_read(&config, CLIPC_REFERENCE_HF_TV, 0, &error), CLIPC_E_UNSUPPORTED);
-  assert_non_null(strstr(error.message, "resample is 1"));
+  for (int resample = 0; resample <= 5; resample++) { /* torchvision has neither box nor hamming */
+    char text[32], says[32];
+    snprintf(text, sizeof text, "{\"resample\":%d}", resample);
+    snprintf(says, sizeof says, "resample is %d", resample);
+    test_folder_put_text("preprocessor_config.json", text);
+    assert_int_equal(config_read(&config, CLIPC_REFERENCE_HF, 0, &error), CLIPC_OK);
+    assert_int_equal(config_read(&config, CLIPC_REFERENCE_HF_TV, 0, &error),
+                     resample < 4 ? CLIPC_OK : CLIPC_E_UNSUPPORTED);
+    if (resample >= 4) assert_non_null(strstr(error.message, says));
+  }
   test_folder_empty();
 }
 

@@ -144,6 +144,16 @@ static void expect_refusal(const char *model, const struct synthetic_change *cha
   test_folder_delete(folder);
 }
 
+/* Pads become rows of the token embedding where they are attended or pooled. */
+static void test_pads_beyond_the_vocabulary(void **state) {
+  (void)state;
+  expect_refusal(
+      "oc-mean",
+      &(struct synthetic_change){.config_from = "\"vocab_size\": 120",
+                                 .config_to = "\"vocab_size\": 120, \"pad_id\": 120, \"hf_tokenizer_name\": \"x\""},
+      "pad_id");
+}
+
 /* Each tensor of a model in turn is left out and misshapen; each is named. */
 static void test_missing_and_misshapen_tensors(void **state) {
   static const char *const models[] = {"hf-override", "oc-eos", "oc-old-names", "hf-text", "hf-vision-projection"};
@@ -241,6 +251,7 @@ int main(void) {
       cmocka_unit_test(test_full_size),
       cmocka_unit_test(test_every_field_is_read),
       cmocka_unit_test(test_missing_and_misshapen_tensors),
+      cmocka_unit_test(test_pads_beyond_the_vocabulary),
       cmocka_unit_test(test_towers_on_their_own),
   };
   return cmocka_run_group_tests(tests, NULL, print_widest);

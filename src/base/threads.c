@@ -1,7 +1,9 @@
 /* The one place that makes threads. A job lies on its caller's stack and in the list of jobs until its
  * chunks are given out; a sleeping thread takes part in the first job that has room for it, and stays with
  * it until no chunk is left. Caller and helpers draw chunks from one atomic counter.
- * Invariant: a job leaves the list, and its stack, only when no helper is inside. */
+ * Invariant: a job leaves the list, and its stack, only when no helper is inside.
+ * Waking a sleeper can take longer than a chunk, so who waits inside a computation looks for SPIN_NS first, giving its
+ * core away after the first looks. */
 #include "base/threads.h"
 
 #include <pthread.h>
@@ -9,6 +11,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 struct thread_job {
@@ -16,7 +19,8 @@ struct thread_job {
   void *context;
   size_t n_chunks;
   atomic_size_t next_chunk;
-  int n_joined, n_inside, max_helpers; /* under set.mutex */
+  int n_joined, max_helpers; /* under set.mutex */
+  atomic_int n_inside;       /* written under set.mutex */
   struct thread_job *next;
 };
 
@@ -27,7 +31,33 @@ static struct {
   pthread_t threads[CLIPC__MAX_THREADS];
   int n_threads;
   bool stopping;
+  atomic_uint n_posted; /* jobs, ever; written under mutex */
 } set = {.mutex = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER, .left = PTHREAD_COND_INITIALIZER};
+
+#define SPIN_NS 50000
+#define SPIN_LOOKS 64 /* before the core is offered to others */
+
+static bool job_was_posted(const void *seen) { return atomic_load(&set.n_posted) != *(const unsigned *)seen; }
+
+static bool nobody_inside(const void *job) {
+  return atomic_load_explicit(&((const struct thread_job *)job)->n_inside, memory_order_acquire) == 0;
+}
+
+static int64_t thread_now_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Looks until it holds, for a short while. */
+static bool spin_until(bool (*holds)(const void *), const void *what) {
+  int64_t end = thread_now_ns() + SPIN_NS;
+  for (int looks = 0; thread_now_ns() < end; looks++) {
+    if (holds(what)) return true;
+    if (looks >= SPIN_LOOKS) sched_yield();
+  }
+  return false;
+}
 
 static void run_chunks(struct thread_job *job, int slot) {
   size_t chunk;
@@ -45,19 +75,28 @@ static struct thread_job *job_with_room(void) {
 
 static void *thread_main(void *unused) {
   (void)unused;
+  bool may_spin = false; /* there was work just now: more is likely */
   pthread_mutex_lock(&set.mutex);
   while (!set.stopping) {
     struct thread_job *job = job_with_room();
+    if (job == NULL && may_spin) {
+      unsigned seen = atomic_load(&set.n_posted);
+      pthread_mutex_unlock(&set.mutex);
+      may_spin = spin_until(job_was_posted, &seen);
+      pthread_mutex_lock(&set.mutex);
+      continue;
+    }
     if (job == NULL) {
       pthread_cond_wait(&set.work, &set.mutex);
       continue;
     }
+    may_spin = true;
     int slot = ++job->n_joined;
-    job->n_inside++;
+    atomic_fetch_add(&job->n_inside, 1);
     pthread_mutex_unlock(&set.mutex);
     run_chunks(job, slot);
     pthread_mutex_lock(&set.mutex);
-    if (--job->n_inside == 0) pthread_cond_broadcast(&set.left);
+    if (atomic_fetch_sub(&job->n_inside, 1) == 1) pthread_cond_broadcast(&set.left);
   }
   pthread_mutex_unlock(&set.mutex);
   return NULL;
@@ -88,6 +127,7 @@ void clipc__parallel(int n_threads, size_t n_chunks, clipc__chunk_function *run,
   struct thread_job **end = &set.jobs;
   while (*end) end = &(*end)->next;
   *end = &job;
+  atomic_fetch_add(&set.n_posted, 1);
   for (int i = 0; i < job.max_helpers; i++) pthread_cond_signal(&set.work);
   pthread_mutex_unlock(&set.mutex);
 
@@ -96,8 +136,11 @@ void clipc__parallel(int n_threads, size_t n_chunks, clipc__chunk_function *run,
   pthread_mutex_lock(&set.mutex);
   struct thread_job **link = &set.jobs;
   while (*link != &job) link = &(*link)->next;
-  *link = job.next;
-  while (job.n_inside > 0) pthread_cond_wait(&set.left, &set.mutex);
+  *link = job.next; /* nobody can join any more */
+  pthread_mutex_unlock(&set.mutex);
+  if (spin_until(nobody_inside, &job)) return;
+  pthread_mutex_lock(&set.mutex);
+  while (atomic_load(&job.n_inside) > 0) pthread_cond_wait(&set.left, &set.mutex);
   pthread_mutex_unlock(&set.mutex);
 }
 

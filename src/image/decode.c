@@ -80,7 +80,7 @@ static const struct image_magic image_formats[] = {
     MAGIC("\0\0\0\x0CjP  ", 0, "JPEG 2000", NULL),
     MAGIC("\xFF\x4F\xFF\x51", 0, "JPEG 2000", NULL),
     MAGIC("\0\0\1\0", 0, "ICO", NULL),
-    MAGIC("\0\0\2\0", 0, "CUR", NULL),
+    MAGIC("\0\0\2\0", 0, "CUR or TGA", NULL),
     MAGIC("8BPS", 0, "Photoshop", NULL),
     MAGIC("%PDF", 0, "PDF", NULL),
     MAGIC("<svg", 0, "SVG", NULL),

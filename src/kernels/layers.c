@@ -4,8 +4,10 @@
 #include "base/threads.h"
 #include "kernels/kernels.h"
 
-#define TILE_COLS 64u       /* a tile's columns are a multiple of this */
+#define TILE_COLS 32u       /* a tile's columns are a multiple of this */
 #define TILE_ROWS 512u      /* most rows of a tile */
+#define TILE_WEIGHT_ROWS 32 /* fetching and packing a weight costs about as much as multiplying it with so many rows   \
+                             */
 #define TILE_FLOP 32000000u /* about what a tile is worth */
 
 struct linear_job {
@@ -51,11 +53,14 @@ void clipc__linear_forward(const struct clipc__compute *compute, float *y, size_
                            .linears = linears,
                            .activation = activation,
                            .output = output};
-  size_t n_out = linears->n_out;
+  size_t n_out = linears->n_out, n_threads = (size_t)compute->n_threads;
   job.tile_rows = smaller(rows, TILE_ROWS);
-  size_t cols = TILE_FLOP / (2 * job.tile_rows * linears->n_in) / TILE_COLS * TILE_COLS;
-  job.tile_cols = smaller(n_out, cols < TILE_COLS ? TILE_COLS : cols);
   job.tiles_down = (rows + job.tile_rows - 1) / job.tile_rows;
+  size_t cols = TILE_FLOP / (2 * (job.tile_rows + TILE_WEIGHT_ROWS) * linears->n_in);
+  size_t n_tiles = 1 + n_out / (cols < TILE_COLS ? TILE_COLS : cols);
+  if (n_tiles * job.tiles_down * n_linears < n_threads) n_tiles = n_threads; /* something for everybody */
+  size_t even = (n_out + n_tiles - 1) / n_tiles;
+  job.tile_cols = (even + TILE_COLS - 1) / TILE_COLS * TILE_COLS;
   job.tiles_across = (n_out + job.tile_cols - 1) / job.tile_cols;
   clipc__parallel(compute->n_threads, job.tiles_down * job.tiles_across * n_linears, linear_chunk, &job);
 }
@@ -86,5 +91,6 @@ void clipc__layer_norm(const struct clipc__compute *compute, float *y, const flo
 
 #undef TILE_COLS
 #undef TILE_ROWS
+#undef TILE_WEIGHT_ROWS
 #undef TILE_FLOP
 #undef NORM_CHUNK_FLOATS

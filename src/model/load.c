@@ -27,6 +27,11 @@ static const float *fetch(struct tower_loader *loader, enum clipc__part part, in
   return data;
 }
 
+static float fetch_number(struct tower_loader *loader, enum clipc__part part) {
+  const float *number = fetch(loader, part, 0, NULL);
+  return number ? number[0] : 0.0f;
+}
+
 static const float *fetch_vector(struct tower_loader *loader, enum clipc__part part, int n) {
   return fetch(loader, part, 1, (uint64_t[]){(uint64_t)n});
 }
@@ -145,15 +150,14 @@ static void load_scale(struct tower_loader *loader) {
   model->logit_scale = 1.0f / 0.07f;
   bool both = model->vision.config.present && model->text.config.present;
   clipc__part_name(name, loader->naming, loader->tower, CLIPC__LOGIT_SCALE, 0, false);
-  if (both || clipc__tensors_find(&model->tensors, name)) {
-    const float *scale = fetch(loader, CLIPC__LOGIT_SCALE, 0, NULL);
-    if (scale) model->logit_scale = expf(scale[0]);
-  }
+  if (both || clipc__tensors_find(&model->tensors, name))
+    model->logit_scale = expf(fetch_number(loader, CLIPC__LOGIT_SCALE));
   const char *bias_name = clipc__part_name(name, loader->naming, loader->tower, CLIPC__LOGIT_BIAS, 0, false);
-  if (bias_name && clipc__tensors_find(&model->tensors, bias_name)) {
-    const float *bias = fetch(loader, CLIPC__LOGIT_BIAS, 0, NULL);
-    if (bias) model->logit_bias = bias[0];
-  }
+  if (bias_name && clipc__tensors_find(&model->tensors, bias_name))
+    model->logit_bias = fetch_number(loader, CLIPC__LOGIT_BIAS);
+  if (loader->status == CLIPC_OK && !(isfinite(model->logit_scale) && isfinite(model->logit_bias)))
+    loader->status = clipc__fail(loader->error, CLIPC_E_MODEL, "%s is not finite",
+                                 isfinite(model->logit_scale) ? "logit_bias" : "the exponential of logit_scale");
 }
 
 /* A folder without tokeniser files still embeds ids: the sentence is kept for whoever asks for more. */

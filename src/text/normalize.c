@@ -2,8 +2,8 @@
  * In: valid UTF-8. Out: valid UTF-8 appended to a byte string.
  * Marks are put in order here, in linear time: utf8proc's own sorting is quadratic in the length of a run of
  * marks. An ASCII character never combines with what stands before it, so text is taken in stretches that begin
- * with one. For transformers the form is that of Unicode 9.0, which tokenizers still has: what came later is
- * neither moved nor taken apart nor put together. */
+ * with one. For transformers the form is that of Unicode 9.0, which tokenizers still has, otherwise that of 14.0: what
+ * came later is neither moved nor taken apart nor put together. */
 #include "text/tokenizer.h"
 
 #include <utf8proc.h>
@@ -18,8 +18,14 @@ struct normal_form {
   size_t n, capacity;
 };
 
+/* The marks that came with Unicode 15.0: unknown to Python 3.11, whose normal forms (14.0) ftfy uses. */
+static bool normal_is_later(utf8proc_int32_t point) {
+  return (point >= 0x10EFD && point <= 0x10EFF) || point == 0x11F41 || point == 0x11F42 || point == 0x1E08F ||
+         (point >= 0x1E4EC && point <= 0x1E4EF);
+}
+
 static unsigned normal_class(const struct normal_form *form, utf8proc_int32_t point) {
-  if (point < 0x300) return 0;
+  if (point < 0x300 || normal_is_later(point)) return 0;
   if (form->hf && !(clipc__char_properties((uint32_t)point) & CLIPC__CHAR_MARK_HF)) return 0;
   return (unsigned)utf8proc_get_property(point)->combining_class;
 }

@@ -223,6 +223,7 @@ static clipc_status vocabulary_text_merges(struct clipc__vocabulary *v, struct c
   if (all.n_given > CLIPC__MAX_TOKENS - 514)
     return clipc__fail(error, CLIPC_E_LIMIT, "%s: %zu merges are more than %zu", path, all.n_given,
                        CLIPC__MAX_TOKENS - 514);
+  if (all.n_given == 0) return clipc__fail(error, CLIPC_E_FORMAT, "%s: holds no merges", path);
   if (!clipc__utf8_valid(file->data, all.position)) return clipc__fail(error, CLIPC_E_FORMAT, "%s: is not UTF-8", path);
   if (v->json == NULL) {
     clipc_status status = vocabulary_layout(v, lines, all.n_given, path, error);

@@ -112,11 +112,10 @@ void clipc__preprocess_hf(struct clipc__config *config, struct clipc__fields *fi
     out->resize_height = size.shortest ? size.shortest : size.height;
     out->resize_width = size.shortest ? size.shortest : size.width;
     out->filter = (clipc_filter)clipc__field_int(fields, "resample", CLIPC_FILTER_BICUBIC, 0, 5);
-    bool tensor = out->filter == CLIPC_FILTER_NEAREST || out->filter == CLIPC_FILTER_BILINEAR ||
-                  out->filter == CLIPC_FILTER_BICUBIC;
-    if (out->reference == CLIPC_REFERENCE_HF_TV && !tensor)
+    bool pillow_only = out->filter == CLIPC_FILTER_BOX || out->filter == CLIPC_FILTER_HAMMING;
+    if (out->reference == CLIPC_REFERENCE_HF_TV && pillow_only)
       clipc__field_refuse(fields, CLIPC_E_UNSUPPORTED, "resample",
-                          "reference hf-tv does nearest, bilinear and bicubic");
+                          "reference hf-tv does nearest, lanczos, bilinear and bicubic");
   }
   if (clipc__field_flag(fields, "do_center_crop", true)) {
     struct processor_size size = processor_size_read(fields, "crop_size", true);
