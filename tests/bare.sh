@@ -15,6 +15,6 @@ $cc -O1 -Iinclude -o "$folder/example" examples/classify.c "$objects"/*.o $libs
 "$folder/example" models/tiny models/tiny/pictures/*.png | grep -q '%'
 helpers=$(ls tests/*.c | grep -v '/test_')
 for test in test_resize test_preprocess; do
-  $cc -std=gnu11 -O1 -Itests -Iinclude -Isrc -o "$folder/$test" tests/$test.c $helpers "$objects"/*.o -lcmocka $libs
+  $cc -std=gnu11 -D_GNU_SOURCE -O1 -Itests -Iinclude -Isrc -o "$folder/$test" tests/$test.c $helpers "$objects"/*.o -lcmocka $libs
   "$folder/$test"
 done

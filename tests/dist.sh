@@ -16,6 +16,6 @@ test -s "$folder/one.txt"
 cmp "$folder/one.txt" "$folder/many.txt"
 helpers="tests/testing.c tests/golden.c tests/synthetic.c"
 for test in test_api test_score test_model test_session; do
-  $cc -std=gnu11 -O1 -Idist -Itests -Isrc -Iinclude -o "$folder/$test" tests/$test.c $helpers "$build/dist/clipc.o" -lcmocka $libs
+  $cc -std=gnu11 -D_GNU_SOURCE -O1 -Idist -Itests -Isrc -Iinclude -o "$folder/$test" tests/$test.c $helpers "$build/dist/clipc.o" -lcmocka $libs
   CLIPC_SKIP_FULL=1 "$folder/$test"
 done

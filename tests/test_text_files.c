@@ -87,7 +87,7 @@ static void test_broken_files(void **state) {
       {"{\"a\": 1e999}", "#version: 0.2\n", NULL, CLIPC_E_FORMAT, "the id of token \"a\" is not a whole number"},
       {"{\"a\": 0, \"a\": 1}", "#version: 0.2\n", NULL, CLIPC_E_FORMAT, "token \"a\" is there twice"},
       {"{\"a\": 0, \"b\": 0}", "#version: 0.2\n", NULL, CLIPC_E_FORMAT, "token \"b\" has the id 0 of another"},
-      {"{}", "#version: 0.2\n", NULL, CLIPC_E_UNSUPPORTED, "no token ends in \"</w>\""},
+      {"{\"a\": 0, \"aa\": 1}", "a a\n", NULL, CLIPC_E_UNSUPPORTED, "no token ends in \"</w>\""},
       {"{\"a</w>\": 0, \"a\": 2, \"aa</w>\": 3}", "a a</w>\n", NULL, CLIPC_E_FORMAT,
        "has no token \"<|startoftext|>\""},
       {"{\"a</w>\": 0, \"<|startoftext|>\": 1, \"a\": 2, \"aa</w>\": 3}", "a a</w>\n", NULL, CLIPC_E_FORMAT,
