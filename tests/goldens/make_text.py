@@ -47,7 +47,7 @@ STRINGS = [
     "\u0344\u0385 \u1fee \u0958 \u2adc \ufb1d", "a" + "\u0301\u0323" * 20, "\u0041\u030a\u0327", "\u1100\u1161\u11a8",
     "\u00e2\u20ac\u2122", "doesn\u00e2\u20ac\u2122t", "x " * 100, "w" * 300, "\u00e9" * 200, "9" * 100,
     # marks and compositions newer than Unicode 9.0: tokenizers' NFC leaves them where they are
-    "x\U00010f85\u0334 x\u08d1\u0334 x\u1dfa\u0327", "\U00011935\U00011930 \U00011938", "x\u0345y \u0345",
+    "x\U00010f85\u0334 x\u08d1\u0334 x\u1dfa\u0327", "\U00011935\U00011930 \U00011938", "x\u0345y \u0345", "e\u0316\U0001e08f\u0301 e\u0316\U00010efd\u0301",
     "\u10d2 \u1c92 \u13a0 \uab70", "\u2160\u2170 \u24b6 \U00010400 \U0001e900", "\u1c89 \ua7cb \U00010d50",
 ]  # fmt: skip
 MALFORMED = [b"a\xffb", b"\xc3", b"\xe2\x82", b"\xe2\x82a", b"\xed\xa0\x80", b"\xf0\x9f\x98", b"\xf0\x80\x80\x80",
