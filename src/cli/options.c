@@ -35,7 +35,7 @@ static const struct cli_option model_options[] = {
 };
 
 static const struct cli_option picture_options[] = {
-    {OPTION_EXIF, 0, "exif", NULL, "turn JPEG pictures by their EXIF orientation first"},
+    {OPTION_EXIF, 0, "exif", NULL, "turn pictures upright by their EXIF orientation first"},
     {OPTION_MAX_PIXELS, 0, "max-pixels", "N", "refuse larger pictures [178956970]"},
     {OPTION_MAX_BYTES, 0, "max-bytes", "N", "refuse larger picture files [268435456]"},
     {0},
