@@ -98,7 +98,7 @@ $(BUILD)/bench/%: bench/%.c $(BUILD)/libclipc.a
 DIST_OBJ := $(BUILD)/dist/clipc.o
 dist: dist/clipc.c dist/clipc.h
 
-dist/clipc.c: $(SRCS) $(wildcard src/*/*.h src/*/*.inc) tools/amalgamate.awk
+dist/clipc.c: $(SRCS) $(wildcard src/*/*.h src/*/*.inc) tools/amalgamate.awk LICENSE NOTICE
 	$(call say,AWK,$@)
 	@mkdir -p dist
 	$(Q)awk -f tools/amalgamate.awk $(SRCS) > $@.tmp && mv $@.tmp $@

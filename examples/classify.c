@@ -1,6 +1,6 @@
 /* Which label fits each picture?   classify MODEL PICTURE...
- *   cc -Iinclude examples/classify.c -Lbuild -lclipc -Wl,-rpath,build -o classify && ./classify models/tiny PICTURE...
- * The labels are embedded once, the pictures one by one; one session serves for both. */
+ *   cc -Iinclude examples/classify.c -Lbuild -lclipc -Wl,-rpath,build -o build/classify && build/classify models/tiny
+ * PICTURE... The labels are embedded once, the pictures one by one; one session serves for both. */
 #include <clipc.h>
 
 #include <stdio.h>
@@ -42,6 +42,7 @@ int main(int argc, char **argv) {
   if (clipc_model_open(&model, argv[1], NULL, &error) != CLIPC_OK) goto done;
   if (clipc_session_open(&session, model, NULL, &error) != CLIPC_OK) goto done;
   text = malloc(N_LABELS * clipc_embedding_dimension(model) * sizeof *text);
+  failed = text == NULL;
   for (size_t i = 0; text != NULL && i < N_LABELS; i++)
     if (clipc_embed_prompts(session, labels[i], &template, 1, text + i * clipc_embedding_dimension(model), &error) !=
         CLIPC_OK)

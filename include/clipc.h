@@ -7,8 +7,8 @@
  *     clipc_error error = {CLIPC_OK, ""}; float image[2048], text[2048];
  *     if (clipc_model_open(&model, "models/tiny", NULL, &error) == CLIPC_OK &&
  *         clipc_session_open(&session, model, NULL, &error) == CLIPC_OK &&
- *         clipc_embed_image(session, "cat.jpg", image, &error) == CLIPC_OK &&
- *         clipc_embed_text(session, "a photo of a cat", text, &error) == CLIPC_OK)
+ *         clipc_embed_image(session, "models/tiny/pictures/red_car.jpg", image, &error) == CLIPC_OK &&
+ *         clipc_embed_text(session, "a photo of a red car", text, &error) == CLIPC_OK)
  *       printf("%.4f\n", clipc_cosine(image, text, clipc_embedding_dimension(model)));
  *     if (error.status != CLIPC_OK) puts(error.message);
  *     clipc_session_close(session), clipc_model_close(model);
@@ -30,7 +30,9 @@
  *
  * Threads. Matrix products are shared out to one set of threads per process, made on first use; the
  * calling thread takes part. Where a threaded OpenBLAS is loaded, clipc sets it to one thread when a
- * model is opened: products are called from clipc's own threads. */
+ * model is opened: products are called from clipc's own threads.
+ *
+ * SPDX-License-Identifier: MIT */
 #ifndef CLIPC_H
 #define CLIPC_H
 

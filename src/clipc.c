@@ -57,7 +57,11 @@ clipc_status clipc_model_open(clipc_model **out, const char *folder, const clipc
   clipc_options effective;
   clipc_status status = effective_options(&effective, options, error);
   if (status != CLIPC_OK) return status;
-  if (!clipc__is_folder(folder)) return clipc__fail(error, CLIPC_E_IO, "%s: is not a folder", folder);
+  if (!clipc__is_folder(folder))
+    return clipc__fail(error, CLIPC_E_IO,
+                       clipc__is_file(folder) ? "%s: is a file, not a folder"
+                                              : "%s: there is no such folder; nothing is downloaded",
+                       folder);
   clipc_model *model = clipc__alloc_zeroed(&effective.allocator, 1, sizeof *model);
   if (model == NULL) return clipc__no_memory(error, "the model");
   model->allocator = effective.allocator;

@@ -431,7 +431,9 @@ refused "classify without labels" "give --label"
 run classify -m "$model" --label a
 refused "classify without pictures" "give --image"
 run classify -m "$model" --image "$one" --labels missing.txt
-refused "classify with missing labels" missing.txt
+refused "classify with missing labels" "missing.txt: cannot be read: No such file"
+run classify -m "$model" --image "$one" --label a --template "a photo"
+refused "classify with a template without a hole" "has no {}"
 fed list classify -m "$model" - --labels -
 refused "classify with stdin twice" "only once"
 that "no temporary files at the end" clean_folder

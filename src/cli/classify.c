@@ -210,6 +210,10 @@ static bool own_option(const struct cli_command *command, struct job *job, int i
   case LABEL: cli_add_text(&job->labels, value, strlen(value)); return true;
   case LABELS: job->labels.used_stdin = job->images.used_stdin; return cli_add_lines(&job->labels, value, true);
   case TEMPLATE:
+    if (strstr(value, "{}") == NULL) {
+      cli_usage_error(command, "--template \"%s\" has no {} where the label goes", value);
+      return false;
+    }
     job->templates = cli_grow(job->templates, &job->template_capacity, job->n_templates + 1, sizeof *job->templates);
     job->templates[job->n_templates++] = value;
     return true;

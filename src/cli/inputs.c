@@ -72,10 +72,10 @@ static char *read_all(struct cli_inputs *inputs, const char *path, size_t *n_byt
     return NULL;
   }
   inputs->used_stdin |= from_stdin;
+  errno = 0;
   FILE *file = from_stdin ? stdin : fopen(path, "rb");
   char *data = NULL;
   size_t n = 0, capacity = 0;
-  errno = 0;
   while (file != NULL) {
     data = cli_grow(data, &capacity, n + 65536, 1);
     size_t got = fread(data + n, 1, capacity - n, file);

@@ -28,7 +28,7 @@ static const struct cli_option model_options[] = {
     {OPTION_MODEL, 'm', "model", "DIR", "the model: a folder as Hugging Face or open_clip publish it"},
     {OPTION_REFERENCE, 0, "reference", "NAME", "whose numbers to give: openai, hf or hf-tv [what the folder is]"},
     {OPTION_THREADS, 't', "threads", "N", "threads to compute with [as many as there are cores]"},
-    {OPTION_PRECISION, 0, "precision", "NAME", "f32, bf16 or int8 [f32]"},
+    {OPTION_PRECISION, 0, "precision", "NAME", "f32; bf16 and int8 are not there yet [f32]"},
     {OPTION_TIER, 0, "tier", "NAME", "kernels: best or plain-c [best]"},
     {OPTION_READ_WEIGHTS, 0, "read-weights", NULL, "read the weights into memory instead of mapping the files"},
     {0},

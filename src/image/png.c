@@ -302,7 +302,7 @@ static clipc_status png_inflate_rows(struct png_file *png, struct clipc__picture
   const struct clipc__source *source = png->source;
   const struct png_pass *passes = png->interlaced ? png_adam7 : png_whole;
   int n_passes = png->interlaced ? 7 : 1;
-  size_t needed = png_needed_bytes(png, passes, n_passes), n;
+  size_t needed = png_needed_bytes(png, passes, n_passes), n = 0;
   if (needed == 0 || needed > SIZE_MAX - CLIPC__INFLATE_SLACK) return clipc__source_no_memory(source);
   uint8_t *bytes = clipc__alloc(source->allocator, needed + CLIPC__INFLATE_SLACK, 1);
   if (bytes == NULL) return clipc__source_no_memory(source);

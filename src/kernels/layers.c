@@ -4,9 +4,10 @@
 #include "base/threads.h"
 #include "kernels/kernels.h"
 
-#define TILE_COLS 32u       /* a tile's columns are a multiple of this */
-#define TILE_ROWS 512u      /* most rows of a tile */
-#define TILE_WEIGHT_ROWS 32 /* fetching and packing a weight costs about as much as multiplying it with so many rows   \
+#define TILE_COLS 32u  /* a tile's columns are a multiple of this */
+#define TILE_ROWS 512u /* most rows of a tile */
+#define TILE_WEIGHT_ROWS                                                                                               \
+  32                        /* fetching and packing a weight costs about as much as multiplying it with so many rows   \
                              */
 #define TILE_FLOP 32000000u /* about what a tile is worth */
 

@@ -149,7 +149,6 @@ clipc_status clipc__config_read(struct clipc__config *config, const char *folder
                                 clipc_error *error) {
   struct config_reader reader = {.folder = folder, .options = options, .error = error};
   struct clipc__config read = {0};
-  if (!clipc__is_folder(folder)) return clipc__fail(error, CLIPC_E_IO, "%s: there is no such folder", folder);
   config_load(&reader, &reader.hf.path, &reader.hf.json, "config.json");
   config_load(&reader, &reader.open_clip.path, &reader.open_clip.json, "open_clip_config.json");
   if (reader.status == CLIPC_OK) read.open_clip = config_choose_open_clip(&reader);

@@ -205,6 +205,9 @@ clipc_status clipc__safetensors_read(struct clipc__tensor **out, size_t *n_out, 
   uint64_t n_header = 0;
   if (file->n_bytes < 8)
     return clipc__fail(error, CLIPC_E_FORMAT, "%s: %zu bytes are too few for safetensors", path, file->n_bytes);
+  if (file->n_bytes > 23 && memcmp(file->data, "version https://git-lfs", 23) == 0)
+    return clipc__fail(error, CLIPC_E_FORMAT, "%s: is a git-lfs pointer, not the weights: git lfs pull fetches them",
+                       path);
   memcpy(&n_header, file->data, 8);
   if (n_header > file->n_bytes - 8)
     return clipc__fail(error, CLIPC_E_FORMAT,
