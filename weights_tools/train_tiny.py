@@ -117,10 +117,10 @@ Of the pictures in `pictures/`, drawn with further new seeds and scored against 
 The network and its inputs are CLIP's. The loss is CLIP's symmetric cross-entropy, with one hard negative
 caption per picture, and captions that happen to be true of another picture are not counted against it.
 
-To train it again, with OpenAI's list of merges at hand, or to measure it:
+To train it again (the list of merges is in openai/CLIP, folder `clip`), or to measure it:
 
     cd weights_tools
-    pip install '.[train]'
+    python3 -m venv venv && . venv/bin/activate && pip install '.[train]'
     python train_tiny.py --merges bpe_simple_vocab_16e6.txt.gz --out ../models/tiny
     python train_tiny.py --out ../models/tiny --evaluate
 
