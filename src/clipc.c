@@ -231,8 +231,12 @@ clipc_status clipc_preprocess(const clipc_model *model, const clipc_image *image
   struct clipc__picture picture;
   clipc_status status = picture_of(&picture, image, &model->options, error);
   if (status != CLIPC_OK) return status;
-  return clipc__preprocess(pixels, clipc_image_height(model), clipc_image_width(model), &picture,
-                           &model->config.preprocessing, error);
+  clipc_error inner = {CLIPC_OK, ""};
+  status = clipc__preprocess(pixels, clipc_image_height(model), clipc_image_width(model), &picture,
+                             &model->config.preprocessing, &inner);
+  if (status == CLIPC_OK) return CLIPC_OK;
+  const char *name = image->kind == CLIPC_IMAGE_PATH ? image->data : "the picture";
+  return clipc__fail(error, status, "%s: %s", name, inner.message);
 }
 
 clipc_status clipc_tokenize(const clipc_model *model, const char *utf8, size_t n_bytes, int32_t *ids, size_t *n_ids,

@@ -103,6 +103,8 @@ static void test_broken_files(void **state) {
       {FINE, "a a</w>\n", "{\"unk_token\": \"<none>\"}", CLIPC_E_FORMAT, "no token for byte 0 and no unknown token"},
       {FINE, "a a</w>\n", "{\"tokenizer_class\": \"BertTokenizer\"}", CLIPC_E_UNSUPPORTED,
        "tokenizer_class BertTokenizer"},
+      {FINE, "a a</w>\n", "{\"tokenizer_class\": \"CLIPTokenizer\", \"tokenizer_class\": \"BertTokenizer\"}",
+       CLIPC_E_UNSUPPORTED, "tokenizer_class BertTokenizer"}, /* the last one counts, as in Python */
       {FINE, "a a</w>\n", "{\"truncation_side\": \"left\"}", CLIPC_E_UNSUPPORTED, "truncation_side left"},
       {FINE, "a a</w>\n", "{\"split_special_tokens\": true}", CLIPC_E_UNSUPPORTED, "split_special_tokens"},
       {FINE, "a a</w>\n", "{\"pad_token\": 7}", CLIPC_E_FORMAT, "pad_token is not a token"},

@@ -45,12 +45,8 @@ struct specials_context {
   size_t n_tokens, n_indexed;
 };
 
-static const cJSON *specials_field(const cJSON *object, const char *name) {
-  return cJSON_GetObjectItemCaseSensitive(object, name);
-}
-
 static bool specials_flag(const cJSON *object, const char *name, bool otherwise) {
-  const cJSON *item = specials_field(object, name);
+  const cJSON *item = clipc__json_field(object, name);
   return cJSON_IsBool(item) ? cJSON_IsTrue(item) : otherwise;
 }
 
@@ -68,7 +64,7 @@ static clipc_status specials_malformed(struct specials_context *c, const char *f
 /* A token as an object with its flags or, if it is special by its place, as a plain string. */
 static bool specials_read(struct specials_token *token, const cJSON *item, bool special) {
   *token = (struct specials_token){0};
-  const cJSON *content = cJSON_IsObject(item) ? specials_field(item, "content") : special ? item : NULL;
+  const cJSON *content = cJSON_IsObject(item) ? clipc__json_field(item, "content") : special ? item : NULL;
   if (!cJSON_IsString(content)) return false;
   token->content = content->valuestring;
   token->n_bytes = strlen(content->valuestring);
@@ -125,13 +121,13 @@ static clipc_status specials_from_lists(struct specials_context *c) {
                                    .index = item->valueint};
     status = specials_at(c, &token);
   }
-  const cJSON *list = c->vocabulary->whole ? specials_field(c->vocabulary->json, "added_tokens") : NULL;
+  const cJSON *list = c->vocabulary->whole ? clipc__json_field(c->vocabulary->json, "added_tokens") : NULL;
   if (list == NULL || status != CLIPC_OK) return status;
   c->path = c->vocabulary->path;
   if (!cJSON_IsArray(list)) return clipc__fail(c->error, CLIPC_E_FORMAT, "%s: added_tokens is not an array", c->path);
   for (const cJSON *item = list->child; item && status == CLIPC_OK; item = item->next) {
     struct specials_token token;
-    const cJSON *id = specials_field(item, "id");
+    const cJSON *id = clipc__json_field(item, "id");
     if (!cJSON_IsNumber(id) || !specials_read(&token, item, false))
       return specials_malformed(c, "an entry of added_tokens");
     token.index = id->valueint;
@@ -165,7 +161,7 @@ static bool specials_is_extra_name(const char *key) {
 /* Every token that is to be added, in the order in which transformers adds them. */
 static clipc_status specials_collect(struct specials_context *c) {
   static const char *const lists[2] = {"extra_special_tokens", "additional_special_tokens"};
-  const cJSON *decoder = specials_field(c->config, "added_tokens_decoder");
+  const cJSON *decoder = clipc__json_field(c->config, "added_tokens_decoder");
   clipc_status status = decoder ? specials_from_decoder(c, decoder) : specials_from_lists(c);
   if (status != CLIPC_OK) return status;
   qsort(c->tokens, c->n_tokens, sizeof *c->tokens, specials_by_index);
@@ -175,8 +171,8 @@ static clipc_status specials_collect(struct specials_context *c) {
   for (const cJSON *item = c->config ? c->config->child : NULL; item && status == CLIPC_OK; item = item->next)
     if (cJSON_IsString(item) && specials_is_extra_name(item->string)) status = specials_add_named(c, item);
   for (int i = 0; i < 2 && status == CLIPC_OK; i++) {
-    const cJSON *list = specials_field(c->map, lists[i]);
-    if (list == NULL) list = specials_field(c->config, lists[i]);
+    const cJSON *list = clipc__json_field(c->map, lists[i]);
+    if (list == NULL) list = clipc__json_field(c->config, lists[i]);
     if (!cJSON_IsArray(list) && !cJSON_IsObject(list)) continue;
     const cJSON *item = list->child;
     for (; item && status == CLIPC_OK; item = item->next) status = specials_add_named(c, item);
@@ -242,10 +238,10 @@ static clipc_status specials_sets(struct specials_context *c) {
 /* The names of the framing tokens: special_tokens_map.json over tokenizer_config.json over CLIP's own. */
 static void specials_name(struct specials_context *c, const cJSON *defaults) {
   for (int i = 0; i < N_SPECIALS_NAMED; i++) {
-    const cJSON *item = specials_field(c->map, specials_names[i]);
-    if (item == NULL) item = specials_field(c->config, specials_names[i]);
+    const cJSON *item = clipc__json_field(c->map, specials_names[i]);
+    if (item == NULL) item = clipc__json_field(c->config, specials_names[i]);
     bool pad_is_off = i == SPECIALS_PAD && cJSON_IsNull(item);
-    if ((item == NULL || cJSON_IsNull(item)) && !pad_is_off) item = specials_field(defaults, specials_names[i]);
+    if ((item == NULL || cJSON_IsNull(item)) && !pad_is_off) item = clipc__json_field(defaults, specials_names[i]);
     c->named[i] = cJSON_IsNull(item) ? NULL : item;
   }
 }
@@ -276,16 +272,16 @@ static clipc_status specials_frame(struct specials_context *c) {
 static clipc_status specials_check_config(struct specials_context *c) {
   static const char *const classes[] = {"CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast",
                                         "TokenizersBackend"};
-  const cJSON *class_name = specials_field(c->config, "tokenizer_class");
+  const cJSON *class_name = clipc__json_field(c->config, "tokenizer_class");
   bool known = !cJSON_IsString(class_name);
   for (size_t i = 0; i < 4 && !known; i++) known = strcmp(class_name->valuestring, classes[i]) == 0;
   if (!known)
     return clipc__fail(c->error, CLIPC_E_UNSUPPORTED, "%s: tokenizer_class %.60s is not CLIP's", c->path,
                        class_name->valuestring);
-  const cJSON *side = specials_field(c->config, "truncation_side");
+  const cJSON *side = clipc__json_field(c->config, "truncation_side");
   if (cJSON_IsString(side) && strcmp(side->valuestring, "left") == 0)
     return clipc__fail(c->error, CLIPC_E_UNSUPPORTED, "%s: truncation_side left is not supported", c->path);
-  if (cJSON_IsTrue(specials_field(c->config, "split_special_tokens")))
+  if (cJSON_IsTrue(clipc__json_field(c->config, "split_special_tokens")))
     return clipc__fail(c->error, CLIPC_E_UNSUPPORTED, "%s: split_special_tokens is not supported", c->path);
   return CLIPC_OK;
 }
@@ -301,7 +297,7 @@ static clipc_status specials_build(struct specials_context *c, const cJSON *defa
                                    const struct clipc__tokenizer_options *options) {
   clipc_status status = specials_load(c, &c->config, folder, "tokenizer_config.json", options);
   if (status == CLIPC_OK) status = specials_check_config(c);
-  if (status == CLIPC_OK && !specials_field(c->config, "added_tokens_decoder")) {
+  if (status == CLIPC_OK && !clipc__json_field(c->config, "added_tokens_decoder")) {
     status = specials_load(c, &c->map, folder, "special_tokens_map.json", options);
     if (status == CLIPC_OK) status = specials_load(c, &c->added, folder, "added_tokens.json", options);
   }

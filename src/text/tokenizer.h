@@ -101,6 +101,8 @@ CLIPC_PRIVATE char *clipc__vocabulary_path(struct clipc__vocabulary *vocabulary,
 /* A JSON file in which no string hides a NUL; cJSON_Delete it. *out is NULL when optional and not there. */
 CLIPC_PRIVATE clipc_status clipc__tokenizer_json(struct cJSON **out, const char *path, uint64_t max_bytes,
                                                  bool optional, const clipc_allocator *allocator, clipc_error *error);
+/* The value of a key of an object, the last one where it is there twice (as Python reads it); NULL: none. */
+CLIPC_PRIVATE const struct cJSON *clipc__json_field(const struct cJSON *object, const char *name);
 /* Refuses a tokenizer.json whose steps are not CLIP's, by the name of the field (tokenizer_json.c). */
 CLIPC_PRIVATE clipc_status clipc__tokenizer_json_check(const struct cJSON *json, const char *path, bool hf,
                                                        clipc_error *error);

@@ -15,27 +15,29 @@ struct tokenizer_json_context {
   clipc_error *error;
 };
 
-static const cJSON *tokenizer_field(const cJSON *object, const char *name) {
-  return cJSON_GetObjectItemCaseSensitive(object, name);
+const cJSON *clipc__json_field(const cJSON *object, const char *name) {
+  const cJSON *found = NULL, *item;
+  cJSON_ArrayForEach(item, object) if (item->string && strcmp(item->string, name) == 0) found = item;
+  return found;
 }
 
 static const char *tokenizer_string(const cJSON *item) { return cJSON_IsString(item) ? item->valuestring : ""; }
 
 static clipc_status tokenizer_refuse(const struct tokenizer_json_context *c, const char *field, const cJSON *value) {
-  const char *what = cJSON_IsString(value) ? value->valuestring : tokenizer_string(tokenizer_field(value, "type"));
+  const char *what = cJSON_IsString(value) ? value->valuestring : tokenizer_string(clipc__json_field(value, "type"));
   return clipc__fail(c->error, CLIPC_E_UNSUPPORTED, "%s: %s is not what CLIP uses%s%.60s", c->path, field,
                      what[0] ? ": " : "", what);
 }
 
 static bool tokenizer_is_regex(const cJSON *step, const char *regex) {
-  const char *pattern = tokenizer_string(tokenizer_field(tokenizer_field(step, "pattern"), "Regex"));
+  const char *pattern = tokenizer_string(clipc__json_field(clipc__json_field(step, "pattern"), "Regex"));
   return strcmp(pattern, regex) == 0;
 }
 
 /* The steps of a Sequence under key, or the one step itself. */
 static const cJSON *tokenizer_steps(const cJSON *value, const char *key, bool *many) {
-  *many = strcmp(tokenizer_string(tokenizer_field(value, "type")), "Sequence") == 0;
-  const cJSON *list = tokenizer_field(value, key);
+  *many = strcmp(tokenizer_string(clipc__json_field(value, "type")), "Sequence") == 0;
+  const cJSON *list = clipc__json_field(value, key);
   return *many ? (cJSON_IsArray(list) ? list->child : NULL) : value;
 }
 
@@ -44,11 +46,11 @@ static clipc_status tokenizer_check_normalizer(const struct tokenizer_json_conte
   unsigned seen = 0;
   bool many;
   for (const cJSON *step = tokenizer_steps(value, "normalizers", &many); step; step = many ? step->next : NULL) {
-    const char *type = tokenizer_string(tokenizer_field(step, "type"));
+    const char *type = tokenizer_string(clipc__json_field(step, "type"));
     if (strcmp(type, "NFC") == 0)
       seen |= 1;
     else if (strcmp(type, "Replace") == 0 && tokenizer_is_regex(step, "\\s+") &&
-             strcmp(tokenizer_string(tokenizer_field(step, "content")), " ") == 0)
+             strcmp(tokenizer_string(clipc__json_field(step, "content")), " ") == 0)
       seen |= 2;
     else if (strcmp(type, "Lowercase") == 0)
       seen |= 4;
@@ -63,18 +65,18 @@ static clipc_status tokenizer_check_pre_tokenizer(const struct tokenizer_json_co
   unsigned seen = 0;
   bool many;
   for (const cJSON *step = tokenizer_steps(value, "pretokenizers", &many); step; step = many ? step->next : NULL) {
-    const char *type = tokenizer_string(tokenizer_field(step, "type"));
+    const char *type = tokenizer_string(clipc__json_field(step, "type"));
     if (strcmp(type, "Split") == 0) {
-      const cJSON *pattern = tokenizer_field(tokenizer_field(step, "pattern"), "Regex");
+      const cJSON *pattern = clipc__json_field(clipc__json_field(step, "pattern"), "Regex");
       size_t n = strlen(tokenizer_string(pattern)), n_wanted = strlen(TOKENIZER_SPLIT);
       if (n < n_wanted || strcmp(pattern->valuestring + n - n_wanted, TOKENIZER_SPLIT) != 0)
         return tokenizer_refuse(c, "pre_tokenizer.pattern", pattern);
-      if (strcmp(tokenizer_string(tokenizer_field(step, "behavior")), "Removed") != 0 ||
-          !cJSON_IsTrue(tokenizer_field(step, "invert")))
-        return tokenizer_refuse(c, "pre_tokenizer.behavior", tokenizer_field(step, "behavior"));
+      if (strcmp(tokenizer_string(clipc__json_field(step, "behavior")), "Removed") != 0 ||
+          !cJSON_IsTrue(clipc__json_field(step, "invert")))
+        return tokenizer_refuse(c, "pre_tokenizer.behavior", clipc__json_field(step, "behavior"));
       seen |= 1;
     } else if (strcmp(type, "ByteLevel") == 0) {
-      if (cJSON_IsTrue(tokenizer_field(step, "add_prefix_space")))
+      if (cJSON_IsTrue(clipc__json_field(step, "add_prefix_space")))
         return tokenizer_refuse(c, "pre_tokenizer.add_prefix_space", step);
       seen |= 2;
     } else {
@@ -85,34 +87,34 @@ static clipc_status tokenizer_check_pre_tokenizer(const struct tokenizer_json_co
 }
 
 static clipc_status tokenizer_check_model(const struct tokenizer_json_context *c, const cJSON *model) {
-  const cJSON *type = tokenizer_field(model, "type"), *prefix = tokenizer_field(model, "continuing_subword_prefix");
+  const cJSON *type = clipc__json_field(model, "type"), *prefix = clipc__json_field(model, "continuing_subword_prefix");
   if (!cJSON_IsObject(model)) return clipc__fail(c->error, CLIPC_E_FORMAT, "%s: has no model", c->path);
-  if (type ? strcmp(tokenizer_string(type), "BPE") != 0 : !tokenizer_field(model, "merges"))
+  if (type ? strcmp(tokenizer_string(type), "BPE") != 0 : !clipc__json_field(model, "merges"))
     return tokenizer_refuse(c, "model.type", type);
-  if (strcmp(tokenizer_string(tokenizer_field(model, "end_of_word_suffix")), "</w>") != 0)
-    return tokenizer_refuse(c, "model.end_of_word_suffix", tokenizer_field(model, "end_of_word_suffix"));
+  if (strcmp(tokenizer_string(clipc__json_field(model, "end_of_word_suffix")), "</w>") != 0)
+    return tokenizer_refuse(c, "model.end_of_word_suffix", clipc__json_field(model, "end_of_word_suffix"));
   if (tokenizer_string(prefix)[0] != '\0') return tokenizer_refuse(c, "model.continuing_subword_prefix", prefix);
-  if (cJSON_IsTrue(tokenizer_field(model, "byte_fallback"))) return tokenizer_refuse(c, "model.byte_fallback", NULL);
-  if (cJSON_IsTrue(tokenizer_field(model, "ignore_merges"))) return tokenizer_refuse(c, "model.ignore_merges", NULL);
-  const cJSON *dropout = tokenizer_field(model, "dropout");
+  if (cJSON_IsTrue(clipc__json_field(model, "byte_fallback"))) return tokenizer_refuse(c, "model.byte_fallback", NULL);
+  if (cJSON_IsTrue(clipc__json_field(model, "ignore_merges"))) return tokenizer_refuse(c, "model.ignore_merges", NULL);
+  const cJSON *dropout = clipc__json_field(model, "dropout");
   if (cJSON_IsNumber(dropout) && dropout->valuedouble != 0) return tokenizer_refuse(c, "model.dropout", NULL);
   return CLIPC_OK;
 }
 
 clipc_status clipc__tokenizer_json_check(const cJSON *json, const char *path, bool hf, clipc_error *error) {
   struct tokenizer_json_context c = {path, error};
-  clipc_status status = tokenizer_check_model(&c, tokenizer_field(json, "model"));
+  clipc_status status = tokenizer_check_model(&c, clipc__json_field(json, "model"));
   if (!hf || status != CLIPC_OK) return status; /* open_clip has steps of its own */
-  status = tokenizer_check_normalizer(&c, tokenizer_field(json, "normalizer"));
-  if (status == CLIPC_OK) status = tokenizer_check_pre_tokenizer(&c, tokenizer_field(json, "pre_tokenizer"));
+  status = tokenizer_check_normalizer(&c, clipc__json_field(json, "normalizer"));
+  if (status == CLIPC_OK) status = tokenizer_check_pre_tokenizer(&c, clipc__json_field(json, "pre_tokenizer"));
   if (status != CLIPC_OK) return status;
   /* Framing is always start, text, end: the file's post_processor may be missing but not of another kind. */
-  const cJSON *post = tokenizer_field(json, "post_processor");
-  const char *type = tokenizer_string(tokenizer_field(post, "type"));
+  const cJSON *post = clipc__json_field(json, "post_processor");
+  const char *type = tokenizer_string(clipc__json_field(post, "type"));
   if (cJSON_IsObject(post) && strcmp(type, "RobertaProcessing") != 0 && strcmp(type, "TemplateProcessing") != 0 &&
       strcmp(type, "ByteLevel") != 0 && strcmp(type, "Sequence") != 0)
     return tokenizer_refuse(&c, "post_processor", post);
-  const cJSON *direction = tokenizer_field(tokenizer_field(json, "truncation"), "direction");
+  const cJSON *direction = clipc__json_field(clipc__json_field(json, "truncation"), "direction");
   if (strcmp(tokenizer_string(direction), "Left") == 0) return tokenizer_refuse(&c, "truncation.direction", direction);
   return CLIPC_OK;
 }

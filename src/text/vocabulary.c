@@ -310,10 +310,10 @@ static clipc_status vocabulary_from_whole(struct clipc__vocabulary *v, struct cl
   v->whole = true;
   status = clipc__tokenizer_json_check(v->json, v->path, options->cleaning == CLIPC__CLEAN_HF, error);
   if (status != CLIPC_OK) return status;
-  const cJSON *model = cJSON_GetObjectItemCaseSensitive(v->json, "model");
-  status = vocabulary_names(v, cJSON_GetObjectItemCaseSensitive(model, "vocab"), "model.vocab", error);
+  const cJSON *model = clipc__json_field(v->json, "model");
+  status = vocabulary_names(v, clipc__json_field(model, "vocab"), "model.vocab", error);
   if (status == CLIPC_OK)
-    status = vocabulary_json_merges(v, bpe, arena, cJSON_GetObjectItemCaseSensitive(model, "merges"), &joined, error);
+    status = vocabulary_json_merges(v, bpe, arena, clipc__json_field(model, "merges"), &joined, error);
   clipc__bytes_free(&joined);
   return status;
 }

@@ -64,7 +64,8 @@ static bool config_has(struct config_reader *reader, const char *a, const char *
 
 static bool config_choose_open_clip(struct config_reader *reader) {
   if (reader->hf.json == NULL || reader->open_clip.json == NULL) return reader->hf.json == NULL;
-  const cJSON *type = cJSON_GetObjectItemCaseSensitive(reader->hf.json, "model_type");
+  struct clipc__fields fields = config_fields(reader, reader->hf.path, reader->hf.json, false);
+  const cJSON *type = clipc__field(&fields, "model_type");
   if (!cJSON_IsString(type) || strncmp(type->valuestring, "clip", 4) != 0) return true;
   if (!config_has(reader, "model.safetensors", "model.safetensors.index.json")) return true;
   return reader->options->reference == CLIPC_REFERENCE_OPENAI &&
