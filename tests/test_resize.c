@@ -37,12 +37,18 @@ static const struct known torchvision[] = {
     {333, 500, 224, 224, CLIPC_FILTER_BICUBIC, 0x77a9e70b},
 };
 
+/* The whole picture. */
+static clipc_status resize_whole(struct clipc__picture *out, const struct clipc__picture *in, int width, int height,
+                                 clipc_filter filter, bool by_torchvision, clipc_error *error) {
+  struct clipc__window whole = {0, 0, width, height};
+  return clipc__resize_window(out, in, width, height, &whole, filter, by_torchvision, error);
+}
+
 static void expect_resized(const char *kind, const struct known *known, bool by_torchvision) {
   struct clipc__picture in, out;
   clipc_error error = {0};
   pictures_make(&in, kind, known->width, known->height, NULL);
-  assert_int_equal((by_torchvision ? clipc__resize_torchvision : clipc__resize)(
-                       &out, &in, known->to_width, known->to_height, known->filter, &error),
+  assert_int_equal(resize_whole(&out, &in, known->to_width, known->to_height, known->filter, by_torchvision, &error),
                    CLIPC_OK);
   if (pictures_crc(&out) != known->crc)
     fail_msg("%s %dx%d to %dx%d by filter %d of %s: %08x, not %08x", kind, known->width, known->height, known->to_width,
@@ -136,14 +142,14 @@ static void extremes_give_a_window_or_a_limit(void **state) {
   assert_int_equal(clipc__resize_window(&out, &in, 224, INT_MAX, &window, CLIPC_FILTER_BICUBIC, true, &error),
                    CLIPC_E_LIMIT);
   assert_non_null(strstr(error.message, "100000"));
-  assert_int_equal(clipc__resize(&out, &in, 20000, 100000, CLIPC_FILTER_BICUBIC, &error), CLIPC_E_LIMIT);
+  assert_int_equal(resize_whole(&out, &in, 20000, 100000, CLIPC_FILTER_BICUBIC, false, &error), CLIPC_E_LIMIT);
   clipc__picture_free(&in);
 
   /* A side that nobody could hold pixels of: the tables are refused before any is read. */
   uint8_t pixel[3] = {1, 2, 3};
   struct clipc__picture thin = {
       .mode = CLIPC__MODE_RGB, .width = INT_MAX, .height = 1, .data = pixel, .borrowed = true};
-  assert_int_equal(clipc__resize(&out, &thin, 1, 2, CLIPC_FILTER_LANCZOS, &error), CLIPC_E_LIMIT);
+  assert_int_equal(resize_whole(&out, &thin, 1, 2, CLIPC_FILTER_LANCZOS, false, &error), CLIPC_E_LIMIT);
 }
 
 static void nonsense_is_refused(void **state) {
@@ -153,12 +159,12 @@ static void nonsense_is_refused(void **state) {
   pictures_make(&in, "RGB", 4, 4, NULL);
   memset(&out, 0x5A, sizeof out);
   struct clipc__picture before = out;
-  assert_int_equal(clipc__resize(&out, &in, 0, 4, CLIPC_FILTER_BICUBIC, &error), CLIPC_E_INVALID);
+  assert_int_equal(resize_whole(&out, &in, 0, 4, CLIPC_FILTER_BICUBIC, false, &error), CLIPC_E_INVALID);
   struct clipc__window outside = {3, 0, 3, 3};
   assert_int_equal(clipc__resize_window(&out, &in, 5, 5, &outside, CLIPC_FILTER_BOX, false, &error), CLIPC_E_INVALID);
-  assert_int_equal(clipc__resize_torchvision(&out, &in, 5, 5, CLIPC_FILTER_BOX, &error), CLIPC_E_UNSUPPORTED);
+  assert_int_equal(resize_whole(&out, &in, 5, 5, CLIPC_FILTER_BOX, true, &error), CLIPC_E_UNSUPPORTED);
   assert_non_null(strstr(error.message, "resample"));
-  assert_int_equal(clipc__resize_torchvision(&out, &in, 5, 5, CLIPC_FILTER_HAMMING, &error), CLIPC_E_UNSUPPORTED);
+  assert_int_equal(resize_whole(&out, &in, 5, 5, CLIPC_FILTER_HAMMING, true, &error), CLIPC_E_UNSUPPORTED);
   assert_memory_equal(&out, &before, sizeof out);
   clipc__picture_free(&in);
 }
@@ -273,8 +279,8 @@ static void borrowed_pixels_are_left_alone(void **state) {
   pictures_make(&tight, "RGB", WIDTH, HEIGHT, NULL);
   for (int y = 0; y < HEIGHT; y++) memcpy(tight.data + y * 3 * WIDTH, pixels + y * STRIDE, 3 * WIDTH);
   for (int filter = 0; filter < 6; filter++) {
-    assert_int_equal(clipc__resize(&resized, &view, 11, 3, (clipc_filter)filter, NULL), CLIPC_OK);
-    assert_int_equal(clipc__resize(&resized_tight, &tight, 11, 3, (clipc_filter)filter, NULL), CLIPC_OK);
+    assert_int_equal(resize_whole(&resized, &view, 11, 3, (clipc_filter)filter, false, NULL), CLIPC_OK);
+    assert_int_equal(resize_whole(&resized_tight, &tight, 11, 3, (clipc_filter)filter, false, NULL), CLIPC_OK);
     assert_int_equal(pictures_crc(&resized), pictures_crc(&resized_tight));
     clipc__picture_free(&resized);
     clipc__picture_free(&resized_tight);
@@ -299,8 +305,8 @@ static void no_memory_at_any_point(void **state) {
         in.orientation = 7;
         memory.fail_at = memory.n_asked + nth;
         uint32_t crc = pictures_crc(&in);
-        clipc_status status = what == 0   ? clipc__resize(&out, &in, 9, 17, CLIPC_FILTER_BICUBIC, NULL)
-                              : what == 1 ? clipc__resize(&out, &in, 9, 7, CLIPC_FILTER_NEAREST, NULL)
+        clipc_status status = what == 0   ? resize_whole(&out, &in, 9, 17, CLIPC_FILTER_BICUBIC, false, NULL)
+                              : what == 1 ? resize_whole(&out, &in, 9, 7, CLIPC_FILTER_NEAREST, false, NULL)
                               : what == 2 ? clipc__picture_transpose(&in, NULL)
                                           : clipc__picture_to_rgb(&in, CLIPC_ALPHA_WHITE, NULL);
         bool reached = memory.n_asked >= memory.fail_at;

@@ -21,7 +21,6 @@ static void test_vocabulary_files(void **state) {
     if (kind == 2) merges_put_files(few);
     for (int cleaning = 0; cleaning < N_CLEANINGS; cleaning++) {
       struct clipc__tokenizer *tokenizer = tokenizer_must_open(test_folder, (enum clipc__cleaning)cleaning);
-      assert_int_equal(clipc__tokenizer_vocab_size(tokenizer), 814);
       int32_t ids[TEXT_CONTEXT];
       size_t n_ids;
       assert_int_equal(clipc__tokenize(tokenizer, ids, &n_ids, "the", 3, NULL), CLIPC_OK);

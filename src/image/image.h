@@ -61,24 +61,17 @@ CLIPC_PRIVATE clipc_status clipc__picture_transpose(struct clipc__picture *pictu
  * convert_to_rgb with WHITE. A no-op on opaque RGB. */
 CLIPC_PRIVATE clipc_status clipc__picture_to_rgb(struct clipc__picture *picture, clipc_alpha alpha, clipc_error *error);
 
-/* Pillow 13's Image.resize of the whole picture, in its own mode, to new memory in *out.
- * Follows facts: two passes in 8-bit fixed point, Pillow 13's order of passes; 1 and P by NEAREST;
- * LA and RGBA premultiplied; I16 and I by their own paths. */
-CLIPC_PRIVATE clipc_status clipc__resize(struct clipc__picture *out, const struct clipc__picture *in, int width,
-                                         int height, clipc_filter filter, clipc_error *error);
-
-/* torchvision's antialiased resize of a uint8 tensor: MODE_RGB only; NEAREST (as transformers asks for it:
- * "nearest-exact"), BILINEAR, BICUBIC and LANCZOS (others: _UNSUPPORTED). */
-CLIPC_PRIVATE clipc_status clipc__resize_torchvision(struct clipc__picture *out, const struct clipc__picture *in,
-                                                     int width, int height, clipc_filter filter, clipc_error *error);
-
 /* A part of a picture that has been resized to width x height: only this part is computed. */
 struct clipc__window {
   int x, y, width, height;
 };
 
-/* The same two for the part alone, which must lie inside: *out has the size of the window. A picture whose
- * sides are too unequal for the tables is _LIMIT. */
+/* Resizes a picture to width x height and gives the window of it, which must lie inside, as new memory in *out.
+ *   torchvision false: Pillow 13's Image.resize in the picture's own mode: two passes in 8-bit fixed point, in Pillow
+ * 13's order; 1 and P by NEAREST; LA and RGBA premultiplied; I16 and I by their own paths. torchvision true: its
+ * antialiased resize of a uint8 tensor: MODE_RGB only; NEAREST (as transformers asks for it: "nearest-exact"),
+ * BILINEAR, BICUBIC and LANCZOS (others: _UNSUPPORTED). A picture whose sides are too unequal for the tables is _LIMIT.
+ */
 CLIPC_PRIVATE clipc_status clipc__resize_window(struct clipc__picture *out, const struct clipc__picture *in, int width,
                                                 int height, const struct clipc__window *window, clipc_filter filter,
                                                 bool torchvision, clipc_error *error);

@@ -474,15 +474,3 @@ clipc_status clipc__resize_window(struct clipc__picture *out, const struct clipc
   *out = made;
   return CLIPC_OK;
 }
-
-clipc_status clipc__resize(struct clipc__picture *out, const struct clipc__picture *in, int width, int height,
-                           clipc_filter filter, clipc_error *error) {
-  struct clipc__window whole = {0, 0, width, height};
-  return clipc__resize_window(out, in, width, height, &whole, filter, false, error);
-}
-
-clipc_status clipc__resize_torchvision(struct clipc__picture *out, const struct clipc__picture *in, int width,
-                                       int height, clipc_filter filter, clipc_error *error) {
-  struct clipc__window whole = {0, 0, width, height};
-  return clipc__resize_window(out, in, width, height, &whole, filter, true, error);
-}

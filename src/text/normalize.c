@@ -1,4 +1,4 @@
-/* Unicode's normal forms NFC and NFKC, from utf8proc's decompositions, combining classes and compositions.
+/* Unicode's normal form NFC, from utf8proc's decompositions, combining classes and compositions.
  * In: valid UTF-8. Out: valid UTF-8 appended to a byte string.
  * Marks are put in order here, in linear time: utf8proc's own sorting is quadratic in the length of a run of
  * marks. An ASCII character never combines with what stands before it, so text is taken in stretches that begin
@@ -127,8 +127,8 @@ static bool normal_stretch(struct clipc__bytes *out, struct normal_form *form, c
   return true;
 }
 
-static bool normal_text(struct clipc__bytes *out, const uint8_t *text, size_t n_bytes, int options, bool hf) {
-  struct normal_form form = {.options = (utf8proc_option_t)options, .hf = hf, .allocator = out->allocator};
+static bool normal_text(struct clipc__bytes *out, const uint8_t *text, size_t n_bytes, bool hf) {
+  struct normal_form form = {.options = UTF8PROC_STABLE | UTF8PROC_COMPOSE, .hf = hf, .allocator = out->allocator};
   bool done = clipc__bytes_reserve(out, n_bytes);
   for (size_t i = 0; done && i < n_bytes;) {
     size_t begin = i;
@@ -145,13 +145,9 @@ static bool normal_text(struct clipc__bytes *out, const uint8_t *text, size_t n_
 }
 
 bool clipc__nfc(struct clipc__bytes *out, const uint8_t *text, size_t n_bytes) {
-  return normal_text(out, text, n_bytes, UTF8PROC_STABLE | UTF8PROC_COMPOSE, false);
-}
-
-bool clipc__nfkc(struct clipc__bytes *out, const uint8_t *text, size_t n_bytes) {
-  return normal_text(out, text, n_bytes, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT, false);
+  return normal_text(out, text, n_bytes, false);
 }
 
 bool clipc__nfc_hf(struct clipc__bytes *out, const uint8_t *text, size_t n_bytes) {
-  return normal_text(out, text, n_bytes, UTF8PROC_STABLE | UTF8PROC_COMPOSE, true);
+  return normal_text(out, text, n_bytes, true);
 }

@@ -194,7 +194,6 @@ static void specials_number(struct specials_context *c) {
     if (token->id < 0 && token->n_bytes > 0) token->id = largest >= n_vocabulary ? largest + 1 : n_vocabulary;
     if (token->id > largest) largest = token->id;
   }
-  if (largest > 0 && (size_t)largest > c->specials->largest_id) c->specials->largest_id = (size_t)largest;
 }
 
 /* Puts a token into the raw or the cleaned set. */

@@ -1,5 +1,5 @@
 /* The text room: UTF-8 -> cleaned text -> pieces -> token ids.
- * In the order of the way through: html.c, ftfy*.c (OpenAI's repairs), normalize.c (NFC, NFKC), clean.c (the cleaning
+ * In the order of the way through: html.c, ftfy*.c (OpenAI's repairs), normalize.c (NFC), clean.c (the cleaning
  * of both references), added.c (tokens cut out of the text), pretokenize.c (pieces), bpe.c; tokenizer.c is the whole;
  * vocabulary.c, tokenizer_json.c and specials.c read the files of a folder; unicode.c knows the characters. */
 #ifndef CLIPC_TEXT_H
@@ -30,7 +30,6 @@ CLIPC_PRIVATE clipc_status clipc__tokenizer_open(struct clipc__tokenizer **out, 
                                                  const struct clipc__tokenizer_options *options,
                                                  const clipc_allocator *allocator, clipc_error *error);
 CLIPC_PRIVATE void clipc__tokenizer_close(struct clipc__tokenizer *tokenizer);
-CLIPC_PRIVATE size_t clipc__tokenizer_vocab_size(const struct clipc__tokenizer *tokenizer); /* largest id + 1 */
 
 /* ids [out] int32 [context_length]: start, content (cut to context_length - 2), end. */
 CLIPC_PRIVATE clipc_status clipc__tokenize(const struct clipc__tokenizer *tokenizer, int32_t *ids, size_t *n_ids,
@@ -42,8 +41,7 @@ CLIPC_PRIVATE bool clipc__ftfy(struct clipc__bytes *out, const uint8_t *text, si
 /* Python's html.unescape: appends to out. In is valid UTF-8. False when memory ran out. */
 CLIPC_PRIVATE bool clipc__html_unescape(struct clipc__bytes *out, const uint8_t *text, size_t n_bytes);
 
-/* Unicode's normal forms by utf8proc: append to out. In is valid UTF-8. False when memory ran out. */
+/* Unicode's normal form NFC by utf8proc: appends to out. In is valid UTF-8. False when memory ran out. */
 CLIPC_PRIVATE bool clipc__nfc(struct clipc__bytes *out, const uint8_t *text, size_t n_bytes);
-CLIPC_PRIVATE bool clipc__nfkc(struct clipc__bytes *out, const uint8_t *text, size_t n_bytes);
 
 #endif

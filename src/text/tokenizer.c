@@ -22,7 +22,6 @@ static clipc_status tokenizer_fill(struct clipc__tokenizer *t, struct clipc__voc
   clipc_status status = clipc__vocabulary_open(v, &t->bpe, &t->arena, folder, &t->options, error);
   if (status != CLIPC_OK) return status;
   t->bpe.hf = hf;
-  t->specials.largest_id = v->largest_id;
   t->specials.unknown = -1;
   if (hf) {
     status = clipc__specials_open(&t->specials, &t->arena, v, folder, &t->options, error);
@@ -71,8 +70,6 @@ void clipc__tokenizer_close(struct clipc__tokenizer *t) {
   clipc__arena_free(&t->arena);
   clipc__free(&allocator, t);
 }
-
-size_t clipc__tokenizer_vocab_size(const struct clipc__tokenizer *t) { return t->specials.largest_id + 1; }
 
 /* ---- encoding */
 

@@ -86,7 +86,7 @@ struct clipc__vocabulary {
   char *path;         /* of the file the names are from, for sentences */
   struct clipc__token *tokens;
   uint32_t *slots; /* index of a token + 1; 0 is empty */
-  size_t n_tokens, mask, largest_id;
+  size_t n_tokens, mask;
 };
 
 /* Reads the names, the ids and the merges; bpe's tables go to the other arena. */
@@ -143,7 +143,6 @@ CLIPC_PRIVATE bool clipc__added_next(struct clipc__added_walk *walk); /* false a
 struct clipc__specials {
   struct clipc__added raw, cleaned;
   int32_t start, end, unknown; /* unknown may be -1 */
-  size_t largest_id;
 };
 CLIPC_PRIVATE clipc_status clipc__specials_open(struct clipc__specials *specials, struct clipc__arena *arena,
                                                 struct clipc__vocabulary *vocabulary, const char *folder,

@@ -48,7 +48,6 @@ int32_t clipc__vocabulary_find(const struct clipc__vocabulary *v, const char *na
 /* Room was made by vocabulary_reserve. False when the name was there; its id is then the new one. */
 static bool vocabulary_add(struct clipc__vocabulary *v, const char *name, size_t n_bytes, int32_t id) {
   size_t slot = vocabulary_slot(v, name, n_bytes);
-  if ((size_t)id > v->largest_id) v->largest_id = (size_t)id;
   if (v->slots[slot] != 0) {
     v->tokens[v->slots[slot] - 1].id = id;
     return false;
