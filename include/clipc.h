@@ -98,11 +98,42 @@ CLIPC_API const char *clipc_build_info(void);
 
 /* ----------------------------------------------------------------- options */
 
-/* In which numbers the towers compute. Only F32 is there yet; the others give CLIPC_E_UNSUPPORTED. */
+/* In which numbers the towers' products compute; sums are f32 (i32 for int8), and everything between products is f32.
+ *   F32   as the references
+ *   BF16  weights in bf16; where the CPU multiplies bf16, inputs too. Cosine to F32 at least 0.9999
+ *   INT8  weights int8 with a scale per output, inputs int8 (or finer, where that is as fast) with a scale per token,
+ *         made on the fly. Cosine to F32 at least 0.999 */
 typedef enum clipc_precision { CLIPC_PRECISION_F32 = 0, CLIPC_PRECISION_BF16 = 1, CLIPC_PRECISION_INT8 = 2 } clipc_precision;
 
-/* Upper limit on the kernels that may be chosen. PLAIN_C is the normative reference, without OpenBLAS. */
-typedef enum clipc_tier { CLIPC_TIER_BEST = 0, CLIPC_TIER_PLAIN_C = 1 } clipc_tier;
+/* Upper limit on the kernels that may be chosen: each tier stands on those before it of the same architecture, and a
+ * CPU that has less takes the best that it has. PLAIN_C is the normative reference. */
+typedef enum clipc_tier {
+  CLIPC_TIER_BEST = 0,
+  CLIPC_TIER_PLAIN_C = 1,
+  CLIPC_TIER_AVX2 = 2,        /* with FMA and F16C */
+  CLIPC_TIER_AVX_VNNI = 3,    /* int8 products on 256 bits */
+  CLIPC_TIER_AVX512 = 4,      /* F, BW, DQ, VL */
+  CLIPC_TIER_AVX512_VNNI = 5, /* int8 products */
+  CLIPC_TIER_AVX512_BF16 = 6, /* bf16 products */
+  CLIPC_TIER_NEON = 16,
+  CLIPC_TIER_DOTPROD = 17, /* int8 products */
+  CLIPC_TIER_I8MM = 18,    /* int8 products, matrix by matrix */
+  CLIPC_TIER_NEON_BF16 = 19 /* bf16 products */
+} clipc_tier;
+
+/* The tier's name as the program writes it ("avx2"); a static string, never NULL. */
+CLIPC_API const char *clipc_tier_name(clipc_tier tier);
+
+/* The best tier of this CPU. */
+CLIPC_API clipc_tier clipc_cpu_tier(void);
+
+/* Whose matrix products a tower uses. AUTO = OWN where the CPU has a tier above PLAIN_C, else OPENBLAS where the
+ * build has it. OPENBLAS does F32 only. */
+typedef enum clipc_gemm { CLIPC_GEMM_AUTO = 0, CLIPC_GEMM_OWN = 1, CLIPC_GEMM_OPENBLAS = 2 } clipc_gemm;
+
+/* What is compared with its checksum in a packed file, besides header, tables, configuration and tokeniser, which
+ * always are: the weights of a tower when it is first used, all weights when the file is opened, or none. */
+typedef enum clipc_verify { CLIPC_VERIFY_USED = 0, CLIPC_VERIFY_ALL = 1, CLIPC_VERIFY_NONE = 2 } clipc_verify;
 
 /* Which program's numbers are given: pixels, text cleaning and pooling rules together. */
 typedef enum clipc_reference {
@@ -139,8 +170,11 @@ typedef struct clipc_limits {
 } clipc_limits;
 
 typedef struct clipc_options {
-  clipc_precision precision;
+  clipc_precision precision; /* a packed file has its own: F32 here takes it as it is, another must be the file's */
   clipc_tier tier;
+  clipc_gemm gemm;
+  clipc_verify verify;
+  int refuse_repack; /* 1: a file packed for another tier family is refused; 0: repacked in memory */
   clipc_reference reference;
   clipc_alpha alpha;
   int apply_exif;   /* 1: turn pictures upright by their EXIF orientation first; the references do not [0] */
@@ -396,6 +430,28 @@ CLIPC_API void clipc_sigmoid(float *probabilities, const float *logits, size_t n
 /* Indices of the k largest scores, largest first, ties in index order, NaN last; returns min(k, n).
  *   indices [out] [k] */
 CLIPC_API size_t clipc_top_k(size_t *indices, size_t k, const float *scores, size_t n);
+
+/* --------------------------------------------------------------- measuring */
+
+/* Opens a model of random weights in a well-known shape, for measuring where no file is at hand. It has no tokeniser.
+ *   shape  "ViT-B-32", "ViT-B-16", "ViT-L-14", ...; an unknown one gives _INVALID and the list in the sentence
+ * Returns as clipc_model_open. The weights are the same in every run. */
+CLIPC_API clipc_status clipc_model_synthetic(clipc_model **out, const char *shape, const clipc_options *options,
+                                             clipc_error *error);
+
+/* The kernels that the model's products use, such as "avx512-vnni" or "openblas"; owned by the library. NULL gives "". */
+CLIPC_API const char *clipc_model_kernels(const clipc_model *model);
+
+/* The numbers that the model computes in. */
+CLIPC_API clipc_precision clipc_model_precision(const clipc_model *model);
+
+/* Operations (a multiplication and an addition are two) that one embedding takes: what is really computed.
+ *   n_tokens  of a text; not looked at for CLIPC_TOWER_IMAGE */
+CLIPC_API double clipc_operations(const clipc_model *model, int tower, size_t n_tokens);
+
+/* Measures what one core can multiply and add at most with the instructions that the model's products use, in
+ * operations per second: independent sums in registers, the best of several short runs. Takes about 50 ms. */
+CLIPC_API double clipc_measure_peak(const clipc_model *model);
 
 /* ----------------------------------------------------------------- process */
 

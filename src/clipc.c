@@ -8,7 +8,11 @@
 
 const char *clipc_version(void) { return CLIPC_VERSION; }
 
-const char *clipc_build_info(void) { return clipc__kernels_build(); }
+const char *clipc_build_info(void) {
+  return clipc__has_blas() ? "f32, bf16 and int8; OpenBLAS can be chosen" : "f32, bf16 and int8";
+}
+
+clipc_tier clipc_cpu_tier(void) { return clipc__tier_of(clipc__cpu_mask()); }
 
 void clipc_shutdown(void) { clipc__threads_stop(); }
 
@@ -20,13 +24,18 @@ static uint64_t limit_or(uint64_t value, uint64_t otherwise) { return value ? va
 static clipc_status effective_options(clipc_options *out, const clipc_options *options, clipc_error *error) {
   static const clipc_options defaults;
   clipc_options o = options ? *options : defaults;
-  if (o.precision == CLIPC_PRECISION_BF16 || o.precision == CLIPC_PRECISION_INT8)
-    return clipc__fail(error, CLIPC_E_UNSUPPORTED, "option precision: %s is not there yet, f32 is",
-                       o.precision == CLIPC_PRECISION_BF16 ? "bf16" : "int8");
-  if (o.precision != CLIPC_PRECISION_F32)
+  if ((unsigned)o.precision > CLIPC_PRECISION_INT8)
     return clipc__fail(error, CLIPC_E_INVALID, "option precision: unknown value %d", (int)o.precision);
-  if ((unsigned)o.tier > CLIPC_TIER_PLAIN_C)
+  if (strcmp(clipc_tier_name(o.tier), "unknown") == 0)
     return clipc__fail(error, CLIPC_E_INVALID, "option tier: unknown value %d", (int)o.tier);
+  if ((unsigned)o.gemm > CLIPC_GEMM_OPENBLAS)
+    return clipc__fail(error, CLIPC_E_INVALID, "option gemm: unknown value %d", (int)o.gemm);
+  if (o.gemm == CLIPC_GEMM_OPENBLAS && !clipc__has_blas())
+    return clipc__fail(error, CLIPC_E_UNSUPPORTED, "option gemm: this build has no OpenBLAS");
+  if (o.gemm == CLIPC_GEMM_OPENBLAS && o.precision != CLIPC_PRECISION_F32)
+    return clipc__fail(error, CLIPC_E_UNSUPPORTED, "option gemm: OpenBLAS multiplies f32 alone");
+  if ((unsigned)o.verify > CLIPC_VERIFY_NONE)
+    return clipc__fail(error, CLIPC_E_INVALID, "option verify: unknown value %d", (int)o.verify);
   if ((unsigned)o.reference > CLIPC_REFERENCE_HF_TV)
     return clipc__fail(error, CLIPC_E_INVALID, "option reference: unknown value %d", (int)o.reference);
   if ((unsigned)o.alpha > CLIPC_ALPHA_DROP)
@@ -50,6 +59,14 @@ static clipc_status effective_options(clipc_options *out, const clipc_options *o
 
 /* ---- model */
 
+/* OpenBLAS where nothing is hand-tuned, unless the plain C was asked for. */
+static void choose_kernels(clipc_model *model) {
+  const clipc_options *o = &model->options;
+  unsigned cpu = clipc__cpu_mask() & clipc__tier_mask(o->tier);
+  bool blas = o->gemm == CLIPC_GEMM_OPENBLAS || (o->gemm == CLIPC_GEMM_AUTO && cpu == 0 && o->tier == CLIPC_TIER_BEST);
+  clipc__kernels_init(&model->kernels, cpu, blas);
+}
+
 clipc_status clipc_model_open(clipc_model **out, const char *folder, const clipc_options *options, clipc_error *error) {
   if (out == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_model_open: out is NULL");
   *out = NULL;
@@ -68,7 +85,7 @@ clipc_status clipc_model_open(clipc_model **out, const char *folder, const clipc
   model->options = effective;
   model->n_references = 1;
   model->n_threads = effective.n_threads;
-  clipc__kernels_init(&model->kernels, effective.tier);
+  choose_kernels(model);
   status = clipc__model_load(model, folder, error);
   if (status == CLIPC_OK)
     *out = model;

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define MEMORY_ALIGNMENT 64u
 
@@ -38,6 +39,7 @@ void clipc__free(const clipc_allocator *allocator, void *memory) {
 /* ---- arena */
 
 #define ARENA_BLOCK_BYTES 65536u
+#define LARGE_PAGE ((size_t)2 << 20)
 
 struct clipc__arena_block {
   struct clipc__arena_block *next;
@@ -46,7 +48,18 @@ struct clipc__arena_block {
 
 #define BLOCK_HEADER ((sizeof(struct clipc__arena_block) + MEMORY_ALIGNMENT - 1) & ~(size_t)(MEMORY_ALIGNMENT - 1))
 
-void *clipc__arena_take(struct clipc__arena *arena, size_t n, size_t size) {
+/* Large memory that is walked through from end to end: fewer page faults, and fewer misses of the page table. */
+static void want_large_pages(void *memory, size_t n_bytes) {
+#ifdef MADV_HUGEPAGE
+  uintptr_t first = ((uintptr_t)memory + LARGE_PAGE - 1) & ~(uintptr_t)(LARGE_PAGE - 1);
+  uintptr_t end = ((uintptr_t)memory + n_bytes) & ~(uintptr_t)(LARGE_PAGE - 1);
+  if (first < end) madvise((void *)first, end - first, MADV_HUGEPAGE); /* a wish: nothing hangs on it */
+#else
+  (void)memory, (void)n_bytes;
+#endif
+}
+
+void *clipc__arena_take_unset(struct clipc__arena *arena, size_t n, size_t size) {
   size_t n_bytes, rounded;
   if (!clipc__multiply(&n_bytes, n, size)) return NULL;
   if (__builtin_add_overflow(n_bytes, MEMORY_ALIGNMENT - 1, &rounded)) return NULL;
@@ -57,12 +70,18 @@ void *clipc__arena_take(struct clipc__arena *arena, size_t n, size_t size) {
     if (__builtin_add_overflow(capacity, BLOCK_HEADER, &total)) return NULL;
     block = clipc__alloc(&arena->allocator, total, 1);
     if (block == NULL) return NULL;
+    if (arena->allocator.allocate == NULL) want_large_pages(block, total);
     *block = (struct clipc__arena_block){arena->blocks, 0, capacity};
     arena->blocks = block;
   }
   char *memory = (char *)block + BLOCK_HEADER + block->used;
   block->used += rounded;
-  return memset(memory, 0, n_bytes);
+  return memory;
+}
+
+void *clipc__arena_take(struct clipc__arena *arena, size_t n, size_t size) {
+  void *memory = clipc__arena_take_unset(arena, n, size);
+  return memory ? memset(memory, 0, n * size) : NULL;
 }
 
 char *clipc__arena_string(struct clipc__arena *arena, const char *string, size_t n_bytes) {

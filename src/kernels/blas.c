@@ -1,4 +1,5 @@
-/* Matrix products by OpenBLAS, one chunk at a time from clipc's own threads. Without CLIPC_BLAS the plain C stays.
+/* Products by OpenBLAS in place of clipc's own, one tile at a time from clipc's own threads. Weights lie as they come,
+ * [n_out, n_in], in panels of a hundred rows or so: OpenBLAS packs them itself, at every call.
  * Only a build of it with POSIX threads may be called from several threads at once (and is told to use one
  * itself). The serial build hands out its buffers without a lock, and the OpenMP build shares one team: two calls at
  * the same time give wrong sums, so these are called by one thread at a time. */
@@ -15,41 +16,41 @@
 /* The one lock for what OpenBLAS itself has one of per process. */
 static pthread_mutex_t blas_mutex = PTHREAD_MUTEX_INITIALIZER;
 
-static bool blas_is_reentrant(void) { return openblas_get_parallel() == OPENBLAS_THREAD; }
+#define BLAS_COLS 128
+#define BLAS_ROWS 512
 
-static void blas_sgemm(CBLAS_TRANSPOSE transpose_w, size_t m, size_t n, size_t k, const float *x, size_t x_stride,
-                       const float *w, size_t w_stride, float beta, float *y, size_t y_stride) {
-  bool lock = !blas_is_reentrant();
+static void product_f32_blas(void *sums, const void *x, size_t x_stride, size_t rows, const void *panel, size_t k,
+                             const void *ahead, size_t ahead_bytes) {
+  (void)ahead, (void)ahead_bytes;
+  bool lock = openblas_get_parallel() != OPENBLAS_THREAD;
   if (lock) pthread_mutex_lock(&blas_mutex);
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, transpose_w, (int)m, (int)n, (int)k, 1.0f, x, (int)x_stride, w,
-              (int)w_stride, beta, y, (int)y_stride);
+  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, BLAS_COLS, (int)k, 1.0f, x,
+              (int)(x_stride / sizeof(float)), panel, (int)k, 0.0f, sums, BLAS_COLS);
   if (lock) pthread_mutex_unlock(&blas_mutex);
-}
-
-static void gemm_nt_f32_blas(float *y, size_t y_stride, const float *x, size_t x_stride, const float *w,
-                             size_t w_stride, size_t m, size_t n, size_t k, bool accumulate) {
-  blas_sgemm(CblasTrans, m, n, k, x, x_stride, w, w_stride, accumulate ? 1.0f : 0.0f, y, y_stride);
-}
-
-static void gemm_nn_f32_blas(float *y, size_t y_stride, const float *x, size_t x_stride, const float *w,
-                             size_t w_stride, size_t m, size_t n, size_t k) {
-  blas_sgemm(CblasNoTrans, m, n, k, x, x_stride, w, w_stride, 0.0f, y, y_stride);
 }
 
 void clipc__kernels_blas(struct clipc__kernels *kernels) {
   pthread_mutex_lock(&blas_mutex);
   if (openblas_get_num_threads() != 1) openblas_set_num_threads(1);
   pthread_mutex_unlock(&blas_mutex);
-  kernels->gemm_nt_f32 = gemm_nt_f32_blas;
-  kernels->gemm_nn_f32 = gemm_nn_f32_blas;
+  kernels->gemm[CLIPC_PRECISION_F32] = (struct clipc__gemm){.name = "openblas",
+                                                            .weights = CLIPC__F32,
+                                                            .input = CLIPC__F32,
+                                                            .tile_rows = BLAS_ROWS,
+                                                            .panel_cols = BLAS_COLS,
+                                                            .group = 0,
+                                                            .product = product_f32_blas};
 }
 
-const char *clipc__kernels_build(void) { return "f32, products by OpenBLAS"; }
+bool clipc__has_blas(void) { return true; }
+
+#undef BLAS_COLS
+#undef BLAS_ROWS
 
 #else
 
 void clipc__kernels_blas(struct clipc__kernels *kernels) { (void)kernels; }
 
-const char *clipc__kernels_build(void) { return "f32, products in plain C"; }
+bool clipc__has_blas(void) { return false; }
 
 #endif

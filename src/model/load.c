@@ -1,9 +1,14 @@
 /* A folder becomes a model: configuration, tensors by name and shape, tokeniser.
- * Weights stay where they lie in the mapped file; only open_clip's projections, stored [in, out], are transposed.
- * Every tensor that is used is checked against the configuration here; the towers rely on it. */
+ * Every tensor that is used is checked against the configuration here, then copied or packed into its tower's memory;
+ * the towers rely on it. Only the token embedding stays where it lies in the mapped file. */
+#include "base/threads.h"
 #include "model/model.h"
 
 #include <math.h>
+#include <string.h>
+
+#define LINEARS_PER_BLOCK 6
+#define OTHER_LINEARS 2 /* patch embedding, projection */
 
 /* What stays the same while the tensors of one tower are fetched. The first failure sticks: later fetches do
  * nothing, and the caller looks once. */
@@ -12,6 +17,9 @@ struct tower_loader {
   enum clipc__naming naming;
   int tower, layer;
   bool projection_bias;
+  struct clipc__arena *staging; /* f32 that is not in the file as such, until it is packed */
+  struct clipc__pack_job *jobs;
+  size_t n_jobs;
   clipc_status status;
   clipc_error *error;
 };
@@ -22,8 +30,8 @@ static const float *fetch(struct tower_loader *loader, enum clipc__part part, in
   if (loader->status != CLIPC_OK) return NULL;
   const char *name =
       clipc__part_name(buffer, loader->naming, loader->tower, part, loader->layer, loader->projection_bias);
-  loader->status =
-      clipc__tensor_f32(&data, &loader->model->tensors, name, rank, shape, &loader->model->arena, loader->error);
+  struct clipc__arena *arena = part == CLIPC__TOKEN_EMBEDDING ? &loader->model->arena : loader->staging;
+  loader->status = clipc__tensor_f32(&data, &loader->model->tensors, name, rank, shape, arena, loader->error);
   return data;
 }
 
@@ -32,102 +40,111 @@ static float fetch_number(struct tower_loader *loader, enum clipc__part part) {
   return number ? number[0] : 0.0f;
 }
 
-static const float *fetch_vector(struct tower_loader *loader, enum clipc__part part, int n) {
-  return fetch(loader, part, 1, (uint64_t[]){(uint64_t)n});
+static const float *fetch_vector(struct tower_loader *loader, enum clipc__part part, size_t n) {
+  return fetch(loader, part, 1, (uint64_t[]){n});
 }
 
-static const float *fetch_matrix(struct tower_loader *loader, enum clipc__part part, int rows, int cols) {
-  return fetch(loader, part, 2, (uint64_t[]){(uint64_t)rows, (uint64_t)cols});
+static const float *fetch_matrix(struct tower_loader *loader, enum clipc__part part, size_t rows, size_t cols) {
+  return fetch(loader, part, 2, (uint64_t[]){rows, cols});
 }
 
-static struct clipc__norm fetch_norm(struct tower_loader *loader, enum clipc__part weight, enum clipc__part bias,
-                                     int width) {
-  return (struct clipc__norm){fetch_vector(loader, weight, width), fetch_vector(loader, bias, width)};
+/* Writes what was fetched to its place in the tower's memory. */
+static void copy_to(struct tower_loader *loader, const float *placed, const float *fetched, size_t n) {
+  if (loader->status == CLIPC_OK) memcpy((void *)(uintptr_t)placed, fetched, n * sizeof *fetched);
 }
 
-static struct clipc__linear fetch_linear(struct tower_loader *loader, enum clipc__part weight, enum clipc__part bias,
-                                         int n_out, int n_in) {
-  return (struct clipc__linear){fetch_matrix(loader, weight, n_out, n_in), fetch_vector(loader, bias, n_out),
-                                (size_t)n_out, (size_t)n_in};
+static void load_norm(struct tower_loader *loader, const struct clipc__norm *norm, enum clipc__part weight,
+                      enum clipc__part bias, size_t width) {
+  copy_to(loader, norm->weight, fetch_vector(loader, weight, width), width);
+  copy_to(loader, norm->bias, fetch_vector(loader, bias, width), width);
 }
 
-static void fetch_qkv(struct tower_loader *loader, struct clipc__linear qkv[3], int width) {
-  if (loader->naming == CLIPC__NAMES_HF || loader->naming == CLIPC__NAMES_HF_BARE) {
-    qkv[0] = fetch_linear(loader, CLIPC__Q_WEIGHT, CLIPC__Q_BIAS, width, width);
-    qkv[1] = fetch_linear(loader, CLIPC__K_WEIGHT, CLIPC__K_BIAS, width, width);
-    qkv[2] = fetch_linear(loader, CLIPC__V_WEIGHT, CLIPC__V_BIAS, width, width);
-    return;
+static void pack_later(struct tower_loader *loader, const struct clipc__linear *linear,
+                       struct clipc__linear_source source) {
+  if (source.factor == 0.0f) source.factor = 1.0f;
+  if (source.w_stride == 0) source.w_stride = linear->n_in;
+  if (loader->status == CLIPC_OK) loader->jobs[loader->n_jobs++] = (struct clipc__pack_job){linear, source, 0};
+}
+
+static struct clipc__linear_source fetch_linear(struct tower_loader *loader, enum clipc__part weight,
+                                                enum clipc__part bias, const struct clipc__linear *linear) {
+  return (struct clipc__linear_source){.w = fetch_matrix(loader, weight, linear->n_out, linear->n_in),
+                                       .bias = fetch_vector(loader, bias, linear->n_out)};
+}
+
+/* A layer behind a layer norm takes over its affine. */
+static void fold_norm(struct tower_loader *loader, struct clipc__linear_source *source, enum clipc__part weight,
+                      enum clipc__part bias, size_t width) {
+  source->gain = fetch_vector(loader, weight, width);
+  source->shift = fetch_vector(loader, bias, width);
+}
+
+static bool names_are_hf(const struct tower_loader *loader) {
+  return loader->naming == CLIPC__NAMES_HF || loader->naming == CLIPC__NAMES_HF_BARE;
+}
+
+static void load_qkv(struct tower_loader *loader, const struct clipc__linear qkv[3], size_t width, size_t head_dim) {
+  static const enum clipc__part weights[] = {CLIPC__Q_WEIGHT, CLIPC__K_WEIGHT, CLIPC__V_WEIGHT};
+  static const enum clipc__part biases[] = {CLIPC__Q_BIAS, CLIPC__K_BIAS, CLIPC__V_BIAS};
+  const float *fused = NULL, *fused_bias = NULL;
+  if (!names_are_hf(loader)) {
+    fused = fetch_matrix(loader, CLIPC__QKV_WEIGHT, 3 * width, width);
+    fused_bias = fetch_vector(loader, CLIPC__QKV_BIAS, 3 * width);
   }
-  struct clipc__linear fused = fetch_linear(loader, CLIPC__QKV_WEIGHT, CLIPC__QKV_BIAS, 3 * width, width);
-  if (loader->status != CLIPC_OK) return;
-  size_t n = (size_t)width;
-  for (size_t i = 0; i < 3; i++) qkv[i] = (struct clipc__linear){fused.weight + i * n * n, fused.bias + i * n, n, n};
+  for (size_t i = 0; i < 3 && loader->status == CLIPC_OK; i++) {
+    struct clipc__linear_source source = {.w = NULL};
+    if (fused == NULL)
+      source = fetch_linear(loader, weights[i], biases[i], &qkv[i]);
+    else
+      source = (struct clipc__linear_source){.w = fused + i * width * width, .bias = fused_bias + i * width};
+    fold_norm(loader, &source, CLIPC__LN_1_WEIGHT, CLIPC__LN_1_BIAS, width);
+    if (i == 0) source.factor = 1.0f / sqrtf((float)head_dim);
+    pack_later(loader, &qkv[i], source);
+  }
 }
 
-static void fetch_blocks(struct tower_loader *loader, struct clipc__transformer *transformer,
-                         const struct clipc__transformer_config *config) {
-  int width = config->width;
-  transformer->config = *config;
-  transformer->blocks = clipc__arena_take(&loader->model->arena, (size_t)config->n_layers, sizeof *transformer->blocks);
-  if (transformer->blocks == NULL && loader->status == CLIPC_OK)
-    loader->status = clipc__no_memory(loader->error, "the blocks");
+static void load_blocks(struct tower_loader *loader, const struct clipc__transformer *transformer) {
+  const struct clipc__transformer_config *config = &transformer->config;
+  size_t width = (size_t)config->width, head_dim = width / (size_t)config->n_heads;
   for (int layer = 0; layer < config->n_layers && loader->status == CLIPC_OK; layer++) {
-    struct clipc__block_weights *block = &transformer->blocks[layer];
+    const struct clipc__block_weights *block = &transformer->blocks[layer];
     loader->layer = layer;
-    block->ln_1 = fetch_norm(loader, CLIPC__LN_1_WEIGHT, CLIPC__LN_1_BIAS, width);
-    fetch_qkv(loader, block->qkv, width);
-    block->out = fetch_linear(loader, CLIPC__OUT_WEIGHT, CLIPC__OUT_BIAS, width, width);
-    block->ln_2 = fetch_norm(loader, CLIPC__LN_2_WEIGHT, CLIPC__LN_2_BIAS, width);
-    block->fc1 = fetch_linear(loader, CLIPC__FC1_WEIGHT, CLIPC__FC1_BIAS, config->mlp_width, width);
-    block->fc2 = fetch_linear(loader, CLIPC__FC2_WEIGHT, CLIPC__FC2_BIAS, width, config->mlp_width);
+    load_qkv(loader, block->qkv, width, head_dim);
+    pack_later(loader, &block->out, fetch_linear(loader, CLIPC__OUT_WEIGHT, CLIPC__OUT_BIAS, &block->out));
+    struct clipc__linear_source fc1 = fetch_linear(loader, CLIPC__FC1_WEIGHT, CLIPC__FC1_BIAS, &block->fc1);
+    fold_norm(loader, &fc1, CLIPC__LN_2_WEIGHT, CLIPC__LN_2_BIAS, width);
+    pack_later(loader, &block->fc1, fc1);
+    pack_later(loader, &block->fc2, fetch_linear(loader, CLIPC__FC2_WEIGHT, CLIPC__FC2_BIAS, &block->fc2));
   }
 }
 
-static struct clipc__linear fetch_projection(struct tower_loader *loader, int width) {
-  int n_out = loader->model->config.embedding_dimension;
-  struct clipc__linear projection = {NULL, NULL, (size_t)n_out, (size_t)width};
-  bool is_hf = loader->naming == CLIPC__NAMES_HF || loader->naming == CLIPC__NAMES_HF_BARE;
-  if (loader->projection_bias) projection.bias = fetch_vector(loader, CLIPC__PROJECTION_BIAS, n_out);
-  if (is_hf || loader->projection_bias) {
-    projection.weight = fetch_matrix(loader, CLIPC__PROJECTION_WEIGHT, n_out, width);
-    return projection;
-  }
-  const float *stored = fetch_matrix(loader, CLIPC__PROJECTION_WEIGHT, width, n_out); /* [in, out] */
-  if (loader->status != CLIPC_OK) return projection;
-  float *weight = clipc__arena_take(&loader->model->arena, projection.n_out * projection.n_in, sizeof *weight);
-  if (weight == NULL) {
-    loader->status = clipc__no_memory(loader->error, "a projection");
-    return projection;
-  }
-  for (size_t i = 0; i < projection.n_out; i++)
-    for (size_t j = 0; j < projection.n_in; j++) weight[i * projection.n_in + j] = stored[j * projection.n_out + i];
-  projection.weight = weight;
-  return projection;
+/* open_clip and OpenAI store a projection without bias as [in, out]. */
+static void load_projection(struct tower_loader *loader, const struct clipc__linear *projection) {
+  struct clipc__linear_source source = {.transposed = !names_are_hf(loader) && !loader->projection_bias};
+  if (loader->projection_bias) source.bias = fetch_vector(loader, CLIPC__PROJECTION_BIAS, projection->n_out);
+  size_t rows = source.transposed ? projection->n_in : projection->n_out;
+  source.w_stride = source.transposed ? projection->n_out : projection->n_in;
+  source.w = fetch_matrix(loader, CLIPC__PROJECTION_WEIGHT, rows, source.w_stride);
+  pack_later(loader, projection, source);
 }
 
 static void load_vision(struct tower_loader *loader, struct clipc__vision *vision) {
-  const struct clipc__vision_config *config = &loader->model->config.vision;
-  int width = config->transformer.width, patch = config->patch;
-  vision->config = *config;
-  vision->grid_height = (size_t)(config->image_height / patch);
-  vision->grid_width = (size_t)(config->image_width / patch);
-  vision->n_tokens = 1 + vision->grid_height * vision->grid_width;
-  uint64_t patch_shape[4] = {(uint64_t)width, 3, (uint64_t)patch, (uint64_t)patch};
-  vision->patch_embedding.weight = fetch(loader, CLIPC__PATCH_EMBEDDING, 4, patch_shape);
-  vision->patch_embedding.n_out = (size_t)width;
-  vision->patch_embedding.n_in = 3 * (size_t)patch * (size_t)patch;
-  vision->class_embedding = fetch_vector(loader, CLIPC__CLASS_EMBEDDING, width);
-  vision->position_embedding = fetch_matrix(loader, CLIPC__POSITION_EMBEDDING, (int)vision->n_tokens, width);
-  if (config->ln_pre) vision->ln_pre = fetch_norm(loader, CLIPC__LN_PRE_WEIGHT, CLIPC__LN_PRE_BIAS, width);
-  fetch_blocks(loader, &vision->transformer, &config->transformer);
-  vision->ln_post = fetch_norm(loader, CLIPC__LN_FINAL_WEIGHT, CLIPC__LN_FINAL_BIAS, width);
-  if (config->projection) vision->projection = fetch_projection(loader, width);
+  const struct clipc__vision_config *config = &vision->config;
+  size_t width = (size_t)config->transformer.width, patch = (size_t)config->patch;
+  const float *kernel = fetch(loader, CLIPC__PATCH_EMBEDDING, 4, (uint64_t[]){width, 3, patch, patch});
+  pack_later(loader, &vision->patch_embedding, (struct clipc__linear_source){.w = kernel});
+  copy_to(loader, vision->class_embedding, fetch_vector(loader, CLIPC__CLASS_EMBEDDING, width), width);
+  copy_to(loader, vision->position_embedding,
+          fetch_matrix(loader, CLIPC__POSITION_EMBEDDING, vision->n_tokens, width), vision->n_tokens * width);
+  if (config->ln_pre) load_norm(loader, &vision->ln_pre, CLIPC__LN_PRE_WEIGHT, CLIPC__LN_PRE_BIAS, width);
+  load_blocks(loader, &vision->transformer);
+  load_norm(loader, &vision->ln_post, CLIPC__LN_FINAL_WEIGHT, CLIPC__LN_FINAL_BIAS, width);
+  if (config->projection) load_projection(loader, &vision->projection);
 }
 
 static void load_text(struct tower_loader *loader, struct clipc__text *text) {
-  const struct clipc__text_config *config = &loader->model->config.text;
-  int width = config->transformer.width;
-  text->config = *config;
+  const struct clipc__text_config *config = &text->config;
+  size_t width = (size_t)config->transformer.width, context = (size_t)config->context_length;
   bool pads_count = !config->causal || config->pooling == CLIPC__POOL_LAST;
   if (pads_count && (config->pad_id < 0 || config->pad_id >= config->vocab_size)) {
     loader->status =
@@ -135,17 +152,50 @@ static void load_text(struct tower_loader *loader, struct clipc__text *text) {
                     config->pad_id, config->vocab_size);
     return;
   }
-  text->token_embedding = fetch_matrix(loader, CLIPC__TOKEN_EMBEDDING, config->vocab_size, width);
-  text->position_embedding = fetch_matrix(loader, CLIPC__POSITION_EMBEDDING, config->context_length, width);
-  fetch_blocks(loader, &text->transformer, &config->transformer);
-  text->ln_final = fetch_norm(loader, CLIPC__LN_FINAL_WEIGHT, CLIPC__LN_FINAL_BIAS, width);
+  text->token_embedding = fetch_matrix(loader, CLIPC__TOKEN_EMBEDDING, (size_t)config->vocab_size, width);
+  copy_to(loader, text->position_embedding, fetch_matrix(loader, CLIPC__POSITION_EMBEDDING, context, width),
+          context * width);
+  load_blocks(loader, &text->transformer);
+  load_norm(loader, &text->ln_final, CLIPC__LN_FINAL_WEIGHT, CLIPC__LN_FINAL_BIAS, width);
   loader->projection_bias = config->projection_bias;
-  if (config->projection) text->projection = fetch_projection(loader, width);
+  if (config->projection) load_projection(loader, &text->projection);
+}
+
+/* Lays one tower out in memory of the model's arena, fetches it and packs it. */
+static void load_tower(struct tower_loader *loader, int tower) {
+  struct clipc_model *model = loader->model;
+  struct clipc__layout layout = {NULL, 0};
+  bool image = tower == CLIPC_TOWER_IMAGE;
+  struct clipc__arena staging = {.allocator = model->allocator};
+  if (loader->status == CLIPC_OK)
+    loader->status = image ? clipc__vision_shape(model, loader->error) : clipc__text_shape(model, loader->error);
+  if (loader->status != CLIPC_OK) return;
+  const struct clipc__transformer *transformer = image ? &model->vision.transformer : &model->text.transformer;
+  image ? clipc__vision_layout(&layout, &model->vision) : clipc__text_layout(&layout, &model->text);
+  layout.base = clipc__arena_take_unset(&model->arena, layout.n_bytes, 1);
+  layout.n_bytes = 0;
+  loader->tower = tower;
+  loader->staging = &staging;
+  loader->n_jobs = 0;
+  loader->jobs = clipc__arena_take(&staging, (size_t)transformer->config.n_layers * LINEARS_PER_BLOCK + OTHER_LINEARS,
+                                   sizeof *loader->jobs);
+  if (layout.base == NULL || loader->jobs == NULL) {
+    loader->status = clipc__no_memory(loader->error, image ? "the image tower" : "the text tower");
+  } else if (image) {
+    clipc__vision_layout(&layout, &model->vision);
+    load_vision(loader, &model->vision);
+  } else {
+    clipc__text_layout(&layout, &model->text);
+    load_text(loader, &model->text);
+  }
+  if (loader->status == CLIPC_OK) clipc__pack_linears(loader->jobs, loader->n_jobs, model->n_threads);
+  clipc__arena_free(&staging);
 }
 
 /* logit_scale is stored as a logarithm. A folder of one tower need not have it. */
 static void load_scale(struct tower_loader *loader) {
   struct clipc_model *model = loader->model;
+  loader->staging = &model->arena;
   char name[CLIPC__NAME_BYTES];
   model->logit_scale = 1.0f / 0.07f;
   bool both = model->vision.config.present && model->text.config.present;
@@ -188,14 +238,8 @@ clipc_status clipc__model_load(struct clipc_model *model, const char *folder, cl
   struct tower_loader loader = {.model = model, .status = CLIPC_OK, .error = error};
   status = clipc__naming_detect(&loader.naming, &model->tensors, &model->config, error);
   if (status != CLIPC_OK) return status;
-  if (model->config.vision.present) {
-    loader.tower = CLIPC_TOWER_IMAGE;
-    load_vision(&loader, &model->vision);
-  }
-  if (model->config.text.present) {
-    loader.tower = CLIPC_TOWER_TEXT;
-    load_text(&loader, &model->text);
-  }
+  if (model->config.vision.present) load_tower(&loader, CLIPC_TOWER_IMAGE);
+  if (model->config.text.present) load_tower(&loader, CLIPC_TOWER_TEXT);
   load_scale(&loader);
   if (loader.status != CLIPC_OK) return loader.status;
   model->embedding_dimension = (size_t)model->config.embedding_dimension;

@@ -12,13 +12,12 @@ struct clipc__norm {
   const float *weight, *bias; /* [width] */
 };
 
+/* The affines of ln_1 and ln_2 are folded into qkv and fc1, 1/sqrt(head_dim) into q. */
 struct clipc__block_weights {
-  struct clipc__norm ln_1;
   struct clipc__linear qkv[3]; /* [width, width] each */
   struct clipc__linear out;    /* [width, width] */
-  struct clipc__norm ln_2;
-  struct clipc__linear fc1; /* [mlp_width, width] */
-  struct clipc__linear fc2; /* [width, mlp_width] */
+  struct clipc__linear fc1;    /* [mlp_width, width] */
+  struct clipc__linear fc2;    /* [width, mlp_width] */
 };
 
 struct clipc__transformer {
@@ -35,16 +34,16 @@ struct clipc__vision {
   struct clipc__norm ln_pre;                /* unless config.ln_pre is false */
   struct clipc__transformer transformer;
   struct clipc__norm ln_post;
-  struct clipc__linear projection; /* [embedding, width]; weight NULL = none */
+  struct clipc__linear projection; /* [embedding, width], where config.projection */
 };
 
 struct clipc__text {
   struct clipc__text_config config;
-  const float *token_embedding;    /* [vocab_size, width] */
+  const float *token_embedding;    /* [vocab_size, width]; not in the tower's piece of memory */
   const float *position_embedding; /* [context_length, width] */
   struct clipc__transformer transformer;
   struct clipc__norm ln_final;
-  struct clipc__linear projection; /* [embedding, width]; weight NULL = none */
+  struct clipc__linear projection; /* [embedding, width], where config.projection */
 };
 
 struct clipc_model {
@@ -54,8 +53,8 @@ struct clipc_model {
   clipc_options options; /* with effective limits and threads */
   struct clipc__kernels kernels;
   struct clipc__config config;
-  struct clipc__tensors tensors; /* what the pointers above point into */
-  struct clipc__arena arena;     /* or here, where they had to be widened or transposed */
+  struct clipc__tensors tensors; /* of the folder, while something points into it */
+  struct clipc__arena arena;     /* the towers' memory */
   struct clipc__vision vision;   /* config.present says whether it is open */
   struct clipc__text text;
   struct clipc__tokenizer *tokenizer; /* NULL: tokenizer_error says why */
@@ -69,17 +68,36 @@ struct clipc_model {
 CLIPC_PRIVATE clipc_status clipc__model_load(struct clipc_model *model, const char *folder, clipc_error *error);
 CLIPC_PRIVATE void clipc__model_unload(struct clipc_model *model);
 
+/* A tower's numbers lie in one piece of memory, in an order that its configuration and the gemms fix. Laying out
+ * counts, and where base is set points the tower's parts into it; what lies there is filled in, or mapped. */
+struct clipc__layout {
+  char *base; /* aligned to 64, or NULL */
+  size_t n_bytes;
+};
+/* Sets shapes and gemms of a tower by the model's configuration and precision, blocks of its arena included. */
+CLIPC_PRIVATE clipc_status clipc__vision_shape(struct clipc_model *model, clipc_error *error);
+CLIPC_PRIVATE clipc_status clipc__text_shape(struct clipc_model *model, clipc_error *error);
+CLIPC_PRIVATE void clipc__vision_layout(struct clipc__layout *layout, struct clipc__vision *vision);
+CLIPC_PRIVATE void clipc__text_layout(struct clipc__layout *layout, struct clipc__text *text);
+
+/* Linear layers to be packed, all panels of all of them on all threads. */
+struct clipc__pack_job {
+  const struct clipc__linear *linear; /* laid out; what it points to is written */
+  struct clipc__linear_source source;
+  size_t first_panel; /* of all jobs' */
+};
+CLIPC_PRIVATE void clipc__pack_linears(struct clipc__pack_job *jobs, size_t n_jobs, int n_threads);
+
 /* ---- one computation: up to max_batch sequences of one tower, packed without padding */
 
 struct clipc__workspace {
   size_t max_batch;
   float *pixels;     /* [max_batch, 3, image_height, image_width]; what vision_begin starts from */
   int32_t *ids;      /* [max_batch, context_length]; what text_begin starts from */
-  float *hidden;     /* [rows, width] the residual stream; once pooled [n, width] */
-  float *normed;     /* [rows, width] output of a layer norm, then of attention */
+  float *hidden;     /* [rows, width] the residual stream */
+  float *attended;   /* [rows, width] output of attention; before the blocks of a layer norm */
   float *wide;       /* [rows, 3 * width] q, k, v; or [rows, mlp_width]; or the patches */
-  float *pooled;     /* [2, max_batch, width] rows gathered for the last block */
-  float *scratch;    /* attention scores, per thread */
+  float *pooled;     /* [2, max_batch, width] the residual stream of the pooled tokens alone; their queries */
   size_t *start;     /* [max_batch + 1] first row of each sequence */
   size_t *pooled_at; /* [max_batch] position of the token that speaks for the sequence */
   struct clipc__compute compute;

@@ -49,11 +49,12 @@ void clipc__text_begin(struct clipc__workspace *ws, const struct clipc__text *te
 void clipc__text_finish(struct clipc__workspace *ws, const struct clipc__text *text, float *embeddings) {
   const struct clipc__transformer_config *config = &text->transformer.config;
   size_t width = (size_t)config->width, n = ws->sequences.n;
-  clipc__layer_norm(&ws->compute, ws->pooled, ws->hidden, text->ln_final.weight, text->ln_final.bias, n, width,
+  clipc__layer_norm(&ws->compute, ws->pooled, ws->pooled, text->ln_final.weight, text->ln_final.bias, n, width,
                     config->layer_norm_eps);
-  if (text->projection.weight == NULL)
-    memcpy(embeddings, ws->pooled, n * width * sizeof *embeddings);
-  else
-    clipc__linear_forward(&ws->compute, embeddings, text->projection.n_out, ws->pooled, width, n, &text->projection, 1,
+  if (text->config.projection)
+    clipc__linear_forward(&ws->compute, embeddings, text->projection.n_out,
+                          &(struct clipc__rows){.x = ws->pooled, .stride = width, .n = n}, &text->projection, 1,
                           CLIPC__NO_ACTIVATION, CLIPC__STORE);
+  else
+    memcpy(embeddings, ws->pooled, n * width * sizeof *embeddings);
 }

@@ -31,7 +31,8 @@ void clipc__vision_begin(struct clipc__workspace *ws, const struct clipc__vision
     float *hidden = ws->hidden + s * n_tokens * width;
     cut_patches(ws->wide, ws->pixels + s * image_floats, vision);
     memcpy(hidden, vision->class_embedding, width * sizeof *hidden);
-    clipc__linear_forward(&ws->compute, hidden + width, width, ws->wide, patch_floats, n_patches,
+    clipc__linear_forward(&ws->compute, hidden + width, width,
+                          &(struct clipc__rows){.x = ws->wide, .stride = patch_floats, .n = n_patches},
                           &vision->patch_embedding, 1, CLIPC__NO_ACTIVATION, CLIPC__STORE);
     for (size_t i = 0; i < n_tokens * width; i++) hidden[i] += vision->position_embedding[i];
     ws->pooled_at[s] = 0;
@@ -62,20 +63,20 @@ void clipc__vision_finish(struct clipc__workspace *ws, const struct clipc__visio
   const struct clipc__transformer_config *config = &vision->transformer.config;
   const struct clipc__norm *ln = &vision->ln_post;
   size_t width = (size_t)config->width, n = ws->sequences.n;
-  float *pooled = ws->pooled;
-  if (clipc__vision_pools_one_token(vision)) {
-    clipc__layer_norm(&ws->compute, pooled, ws->hidden, ln->weight, ln->bias, n, width, config->layer_norm_eps);
-  } else if (vision->config.pool_before_ln) {
+  float *pooled = ws->pooled; /* where the last block leaves a class token */
+  if (!clipc__vision_pools_one_token(vision) && vision->config.pool_before_ln)
     mean_of_patches(pooled, ws->hidden, n, vision->n_tokens, width);
+  if (clipc__vision_pools_one_token(vision) || vision->config.pool_before_ln) {
     clipc__layer_norm(&ws->compute, pooled, pooled, ln->weight, ln->bias, n, width, config->layer_norm_eps);
   } else {
-    clipc__layer_norm(&ws->compute, ws->normed, ws->hidden, ln->weight, ln->bias, n * vision->n_tokens, width,
+    clipc__layer_norm(&ws->compute, ws->attended, ws->hidden, ln->weight, ln->bias, n * vision->n_tokens, width,
                       config->layer_norm_eps);
-    mean_of_patches(pooled, ws->normed, n, vision->n_tokens, width);
+    mean_of_patches(pooled, ws->attended, n, vision->n_tokens, width);
   }
-  if (vision->projection.weight == NULL)
-    memcpy(embeddings, pooled, n * width * sizeof *embeddings);
-  else
-    clipc__linear_forward(&ws->compute, embeddings, vision->projection.n_out, pooled, width, n, &vision->projection, 1,
+  if (vision->config.projection)
+    clipc__linear_forward(&ws->compute, embeddings, vision->projection.n_out,
+                          &(struct clipc__rows){.x = pooled, .stride = width, .n = n}, &vision->projection, 1,
                           CLIPC__NO_ACTIVATION, CLIPC__STORE);
+  else
+    memcpy(embeddings, pooled, n * width * sizeof *embeddings);
 }

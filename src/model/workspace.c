@@ -5,16 +5,28 @@ static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 /* What one sequence of a tower needs at most, in elements. */
 struct workspace_plan {
-  size_t pixels, ids, hidden, wide, pooled, longest;
+  size_t pixels, ids, hidden, wide, pooled, tokens, inputs;
+  size_t scratch_bytes; /* of a thread */
 };
 
-static void plan_transformer(struct workspace_plan *plan, const struct clipc__transformer_config *config,
-                             size_t n_tokens) {
-  size_t width = (size_t)config->width;
+/* The largest layer of a tower is its first or its last, or in a block. */
+static void plan_layer(struct workspace_plan *plan, const struct clipc__linear *linear) {
+  plan->inputs = larger(plan->inputs, linear->n_in);
+  plan->scratch_bytes = larger(plan->scratch_bytes, clipc__linear_scratch(linear->gemm, linear->n_in));
+}
+
+static void plan_transformer(struct workspace_plan *plan, const struct clipc_model *model,
+                             const struct clipc__transformer *transformer, size_t n_tokens) {
+  const struct clipc__transformer_config *config = &transformer->config;
+  size_t width = (size_t)config->width, head_dim = width / (size_t)config->n_heads;
   plan->hidden = larger(plan->hidden, n_tokens * width);
   plan->wide = larger(plan->wide, n_tokens * larger(3 * width, (size_t)config->mlp_width));
   plan->pooled = larger(plan->pooled, 2 * width);
-  plan->longest = larger(plan->longest, n_tokens);
+  plan->tokens = larger(plan->tokens, n_tokens);
+  plan->scratch_bytes =
+      larger(plan->scratch_bytes, clipc__attention_scratch(&model->kernels.small, head_dim, n_tokens));
+  plan_layer(plan, &transformer->blocks[0].fc1);
+  plan_layer(plan, &transformer->blocks[0].fc2);
 }
 
 clipc_status clipc__workspace_make(struct clipc__workspace *ws, const struct clipc_model *model, size_t max_batch,
@@ -22,33 +34,42 @@ clipc_status clipc__workspace_make(struct clipc__workspace *ws, const struct cli
   struct workspace_plan plan = {0};
   if (model->config.vision.present) {
     plan.pixels = 3 * (size_t)model->vision.config.image_height * (size_t)model->vision.config.image_width;
-    plan_transformer(&plan, &model->vision.transformer.config, model->vision.n_tokens);
+    plan_transformer(&plan, model, &model->vision.transformer, model->vision.n_tokens);
+    plan_layer(&plan, &model->vision.patch_embedding);
+    plan_layer(&plan, &model->vision.projection);
   }
   if (model->config.text.present) {
     plan.ids = (size_t)model->text.config.context_length;
-    plan_transformer(&plan, &model->text.transformer.config, plan.ids);
+    plan_transformer(&plan, model, &model->text.transformer, plan.ids);
+    plan_layer(&plan, &model->text.projection);
   }
   const clipc_allocator *allocator = &model->allocator;
   ws->max_batch = max_batch;
-  ws->compute = (struct clipc__compute){&model->kernels, model->n_threads};
+  size_t scratch_bytes = (plan.scratch_bytes + 63) & ~(size_t)63;
+  ws->compute = (struct clipc__compute){
+      .kernels = &model->kernels,
+      .n_threads = model->n_threads,
+      .prepared = clipc__alloc(allocator, max_batch * plan.tokens, clipc__input_stride(plan.inputs)),
+      .row_scale = clipc__alloc(allocator, max_batch * plan.tokens, sizeof(struct clipc__row_scale)),
+      .scratch = clipc__alloc(allocator, (size_t)model->n_threads, scratch_bytes),
+      .scratch_bytes = scratch_bytes,
+  };
   ws->pixels = clipc__alloc(allocator, max_batch, plan.pixels * sizeof *ws->pixels);
   ws->ids = clipc__alloc(allocator, max_batch, plan.ids * sizeof *ws->ids);
   ws->hidden = clipc__alloc(allocator, max_batch, plan.hidden * sizeof *ws->hidden);
-  ws->normed = clipc__alloc(allocator, max_batch, plan.hidden * sizeof *ws->normed);
+  ws->attended = clipc__alloc(allocator, max_batch, plan.hidden * sizeof *ws->attended);
   ws->wide = clipc__alloc(allocator, 1, larger(max_batch * plan.wide, plan.pixels) * sizeof *ws->wide);
   ws->pooled = clipc__alloc(allocator, max_batch, plan.pooled * sizeof *ws->pooled);
-  ws->scratch =
-      clipc__alloc(allocator, (size_t)model->n_threads, clipc__attention_scratch(plan.longest) * sizeof *ws->scratch);
   ws->start = clipc__alloc(allocator, max_batch + 1, sizeof *ws->start);
   ws->pooled_at = clipc__alloc(allocator, max_batch, sizeof *ws->pooled_at);
-  if (ws->pixels && ws->ids && ws->hidden && ws->normed && ws->wide && ws->pooled && ws->scratch && ws->start &&
-      ws->pooled_at)
+  if (ws->pixels && ws->ids && ws->hidden && ws->attended && ws->wide && ws->pooled && ws->start && ws->pooled_at &&
+      ws->compute.prepared && ws->compute.row_scale && ws->compute.scratch)
     return CLIPC_OK;
   return clipc__no_memory(error, "a session's workspace");
 }
 
 void clipc__workspace_free(struct clipc__workspace *ws, const struct clipc_model *model) {
-  void *buffers[] = {ws->pixels, ws->ids,     ws->hidden, ws->normed,   ws->wide,
-                     ws->pooled, ws->scratch, ws->start,  ws->pooled_at};
+  void *buffers[] = {ws->pixels, ws->ids,       ws->hidden,           ws->attended,          ws->wide,           ws->pooled,
+                     ws->start,  ws->pooled_at, ws->compute.prepared, ws->compute.row_scale, ws->compute.scratch};
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) clipc__free(&model->allocator, buffers[i]);
 }

@@ -25,14 +25,14 @@ struct safetensors_dtype {
 };
 
 static const struct safetensors_dtype safetensors_dtypes[] = {
-    {"F32", 32, CLIPC__F32},          {"F16", 16, CLIPC__F16},          {"BF16", 16, CLIPC__BF16},
-    {"BOOL", 8, CLIPC__OTHER},        {"F4", 4, CLIPC__OTHER},          {"F6_E2M3", 6, CLIPC__OTHER},
-    {"F6_E3M2", 6, CLIPC__OTHER},     {"U8", 8, CLIPC__OTHER},          {"I8", 8, CLIPC__OTHER},
-    {"F8_E5M2", 8, CLIPC__OTHER},     {"F8_E4M3", 8, CLIPC__OTHER},     {"F8_E8M0", 8, CLIPC__OTHER},
-    {"F8_E4M3FNUZ", 8, CLIPC__OTHER}, {"F8_E5M2FNUZ", 8, CLIPC__OTHER}, {"I16", 16, CLIPC__OTHER},
-    {"U16", 16, CLIPC__OTHER},        {"I32", 32, CLIPC__OTHER},        {"U32", 32, CLIPC__OTHER},
-    {"F64", 64, CLIPC__OTHER},        {"I64", 64, CLIPC__OTHER},        {"U64", 64, CLIPC__OTHER},
-    {"C64", 64, CLIPC__OTHER},
+    {"F32", 32, CLIPC__DTYPE_F32},          {"F16", 16, CLIPC__DTYPE_F16},          {"BF16", 16, CLIPC__DTYPE_BF16},
+    {"BOOL", 8, CLIPC__DTYPE_OTHER},        {"F4", 4, CLIPC__DTYPE_OTHER},          {"F6_E2M3", 6, CLIPC__DTYPE_OTHER},
+    {"F6_E3M2", 6, CLIPC__DTYPE_OTHER},     {"U8", 8, CLIPC__DTYPE_OTHER},          {"I8", 8, CLIPC__DTYPE_OTHER},
+    {"F8_E5M2", 8, CLIPC__DTYPE_OTHER},     {"F8_E4M3", 8, CLIPC__DTYPE_OTHER},     {"F8_E8M0", 8, CLIPC__DTYPE_OTHER},
+    {"F8_E4M3FNUZ", 8, CLIPC__DTYPE_OTHER}, {"F8_E5M2FNUZ", 8, CLIPC__DTYPE_OTHER}, {"I16", 16, CLIPC__DTYPE_OTHER},
+    {"U16", 16, CLIPC__DTYPE_OTHER},        {"I32", 32, CLIPC__DTYPE_OTHER},        {"U32", 32, CLIPC__DTYPE_OTHER},
+    {"F64", 64, CLIPC__DTYPE_OTHER},        {"I64", 64, CLIPC__DTYPE_OTHER},        {"U64", 64, CLIPC__DTYPE_OTHER},
+    {"C64", 64, CLIPC__DTYPE_OTHER},
 };
 
 /* "shape": counted in elements, left to right, as the reference does: an overflow counts before a later 0. */

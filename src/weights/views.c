@@ -67,18 +67,18 @@ clipc_status clipc__tensor_f32(const float **out, const struct clipc__tensors *t
     return clipc__fail(error, CLIPC_E_MODEL, "%s: tensor %s has shape %s where the config needs %s", tensor->file, name,
                        has, needs);
   }
-  if (tensor->dtype == CLIPC__OTHER)
+  if (tensor->dtype == CLIPC__DTYPE_OTHER)
     return clipc__fail(error, CLIPC_E_MODEL, "%s: tensor %s is not of dtype F32, F16 or BF16", tensor->file, name);
-  if (tensor->dtype == CLIPC__F32 && ((uintptr_t)tensor->data & 3) == 0) {
+  if (tensor->dtype == CLIPC__DTYPE_F32 && ((uintptr_t)tensor->data & 3) == 0) {
     *out = (const float *)(const void *)tensor->data;
     return CLIPC_OK;
   }
-  size_t n = (size_t)tensor->n_bytes / (tensor->dtype == CLIPC__F32 ? 4 : 2);
+  size_t n = (size_t)tensor->n_bytes / (tensor->dtype == CLIPC__DTYPE_F32 ? 4 : 2);
   float *wide = clipc__arena_take(arena, n, sizeof *wide);
   if (wide == NULL) return clipc__fail(error, CLIPC_E_NO_MEMORY, "%s: no memory for tensor %s", tensor->file, name);
-  if (tensor->dtype == CLIPC__F16)
+  if (tensor->dtype == CLIPC__DTYPE_F16)
     views_widen_f16(wide, tensor->data, n);
-  else if (tensor->dtype == CLIPC__BF16)
+  else if (tensor->dtype == CLIPC__DTYPE_BF16)
     views_widen_bf16(wide, tensor->data, n);
   else
     memcpy(wide, tensor->data, (size_t)tensor->n_bytes);

@@ -72,7 +72,7 @@ CLIPC_PRIVATE clipc_status clipc__config_read(struct clipc__config *config, cons
 
 /* ---- safetensors */
 
-enum clipc__dtype { CLIPC__F32, CLIPC__F16, CLIPC__BF16, CLIPC__OTHER };
+enum clipc__dtype { CLIPC__DTYPE_F32, CLIPC__DTYPE_F16, CLIPC__DTYPE_BF16, CLIPC__DTYPE_OTHER };
 #define CLIPC__MAX_RANK 8
 
 struct clipc__tensor {
