@@ -15,6 +15,8 @@ struct synthetic_change {
   const char *drop;                    /* the tensor of this name is left out */
   const char *widen;                   /* the tensor of this name has one more in its last dimension */
   const char *config_from, *config_to; /* every occurrence in the configuration is replaced */
+  bool outliers; /* eight channels of the layer norms of every block have their gain times 50, and count three times as
+                    much as others in what reads them; F32 of Hugging Face's names */
 };
 
 /* Writes the folder of tests/goldens/models/<model> and returns its path, which test_folder_delete removes and frees.

@@ -63,8 +63,9 @@ static void options_are_checked(void **state) {
     clipc_status status;
     const char *says;
   } cases[] = {
-      {{.precision = CLIPC_PRECISION_BF16}, CLIPC_E_UNSUPPORTED, "precision"},
-      {{.precision = CLIPC_PRECISION_INT8}, CLIPC_E_UNSUPPORTED, "precision"},
+      {{.gemm = (clipc_gemm)9}, CLIPC_E_INVALID, "gemm"},
+      {{.gemm = CLIPC_GEMM_OPENBLAS, .precision = CLIPC_PRECISION_INT8}, CLIPC_E_UNSUPPORTED, "gemm"},
+      {{.verify = (clipc_verify)9}, CLIPC_E_INVALID, "verify"},
       {{.precision = (clipc_precision)9}, CLIPC_E_INVALID, "precision"},
       {{.tier = (clipc_tier)9}, CLIPC_E_INVALID, "tier"},
       {{.reference = (clipc_reference)9}, CLIPC_E_INVALID, "reference"},
