@@ -1,5 +1,5 @@
 # clipc: make builds, make demo shows, make test proves; see README.md.
-#   BLAS=0  without OpenBLAS      CURL=0  without libcurl (nothing calls it yet)      SAN=address,undefined  a sanitizer build, in build-san/
+#   BLAS=0  without OpenBLAS (it is loaded at run time, when it is asked for)      CURL=0  without libcurl (nothing calls it yet)      SAN=address,undefined  a sanitizer build, in build-san/
 #   V=1     show the commands     DESTDIR, PREFIX  for make install
 .DEFAULT_GOAL := all
 BLAS ?= 1
@@ -31,7 +31,7 @@ WARN := -std=c11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 ALL_CPPFLAGS := -Iinclude -Isrc -DCLIPC_BLAS=$(BLAS) $(CPPFLAGS)
 ALL_CFLAGS = $(WARN) -ffp-contract=off -fPIC -fvisibility=hidden $(CFLAGS) $(SANFLAGS)
-LIBS := $(if $(filter 1,$(BLAS)),-lopenblas) -lcjson -lutf8proc -lm -lpthread
+LIBS := -lcjson -lutf8proc -lm -lpthread $(if $(filter 1,$(BLAS)),-ldl)
 
 OBJS     := $(SRCS:%.c=$(BUILD)/%.o)
 CLI_OBJS := $(CLI:%.c=$(BUILD)/%.o)
@@ -86,12 +86,14 @@ test: test-deps
 
 programs: $(PROGRAMS)
 
-bench: $(BUILD)/bench/embed
+bench: all $(BUILD)/bench/products $(BUILD)/bench/stages
 
-$(BUILD)/bench/%: bench/%.c $(BUILD)/libclipc.a
+# The stage table takes its times round the library's own calls.
+$(BUILD)/bench/stages: WRAP := -Wl,--wrap=clipc__linear_forward,--wrap=clipc__attention,--wrap=clipc__layer_norm
+$(BUILD)/bench/%: bench/%.c bench/setup.c bench/setup.h $(BUILD)/libclipc.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) -Iinclude $(CFLAGS) -std=gnu11 -Wall -Wextra $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(ALL_CPPFLAGS) -Ibench $(CFLAGS) -std=c11 -Wall -Wextra $(SANFLAGS) $(LDFLAGS) $(WRAP) -o $@ $< bench/setup.c $(BUILD)/libclipc.a $(LIBS)
 
 # ---- vendoring: one file
 

@@ -1,119 +1,162 @@
-"""clipc against ONNX Runtime and PyTorch on the same random ViT-B/32, in one run, in turn.
+"""clipc against OpenVINO, ONNX Runtime, PyTorch and candle on the same random models, in one run.
 
-Needs torch, transformers, onnx and onnxruntime (nothing else of this project does), and build/bench/embed:
+Every round runs each contestant of each row once, in a process of its own, the order rotated from round to round.
+What counts is the ratio of the least times; machines differ and are noisy, so only figures of one run compare."""
 
-    make bench
-    python bench/peers.py --models /tmp/peers --threads 2 --rounds 5
-
-Every round runs each engine once in a process of its own; what counts is the ratio of the minima and of the
-medians, since machines are noisy. The exactness of the embeddings is the tests' business."""
 import argparse
-import json
+import csv
+import datetime
+import fnmatch
 import os
+import platform
 import subprocess
 import sys
+import tempfile
 
-WORKER = r"""
-import json, os, sys, time
-engine, folder, tower, batch, threads, seconds, tokens = sys.argv[1:4] + [int(a) for a in sys.argv[4:8]]
-os.environ["OMP_NUM_THREADS"] = str(threads)
-import numpy as np
-rng = np.random.default_rng(1)
-if tower == "image":
-    x = rng.standard_normal((batch, 3, 224, 224), dtype=np.float32)
-else:
-    x = np.full((batch, tokens), 49407, np.int64); x[:, 0] = 49406; x[:, 1:-1] = rng.integers(300, 40000, (batch, tokens - 2))
-if engine == "onnxruntime":
-    import onnxruntime as ort
-    options = ort.SessionOptions(); options.intra_op_num_threads = threads; options.inter_op_num_threads = 1
-    session = ort.InferenceSession(f"{folder}/{tower}.onnx", options, providers=["CPUExecutionProvider"])
-    run = lambda: session.run(None, {"x": x})[0]
-else:
-    import torch
-    from transformers import CLIPModel
-    torch.set_num_threads(threads)
-    model = CLIPModel.from_pretrained(folder).eval(); input = torch.from_numpy(x)
-    def run():
-        with torch.inference_mode():
-            if tower == "image": y = model.get_image_features(pixel_values=input)
-            else: y = model.get_text_features(input_ids=input)
-            y = getattr(y, "pooler_output", y)
-            return (y / y.norm(dim=-1, keepdim=True)).numpy()
-for _ in range(3): run()
-times, end = [], time.perf_counter() + seconds
-while len(times) < 7 or time.perf_counter() < end:
-    start = time.perf_counter(); run(); times.append((time.perf_counter() - start) * 1e3 / batch)
-print(json.dumps([min(times), float(np.median(times))]))
-"""
+from tqdm import tqdm
+
+import peer_engines
+import peer_report
+import peer_rows
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+QUICK = ("b32-image-f32-b1", "b32-image-int8-b1", "b32-text8-f32-b1")
+COLUMNS = """time load round row contestant engine version precision ran_as shape tower batch tokens pad_to threads
+ms_per_item_min ms_per_item_median ms_per_item_p95 items_per_second runs open_ms first_ms peak_rss_mb tier peak_share
+peak_gops gop_per_item tower_to_gemm cosine error""".split()
 
 
-def make_model(folder):
-    """A ViT-B/32 with random weights, as a Hugging Face folder and as two ONNX files."""
-    import torch
-    from transformers import CLIPConfig, CLIPModel
-    torch.manual_seed(7)
-    text = dict(bos_token_id=49406, eos_token_id=49407)
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config={})).eval()
-    model.save_pretrained(folder)
-
-    class Tower(torch.nn.Module):
-        def __init__(self, tower, projection, argument):
-            super().__init__()
-            self.tower, self.projection, self.argument = tower, projection, argument
-
-        def forward(self, x):
-            y = self.projection(self.tower(**{self.argument: x}).pooler_output)
-            return y / y.norm(dim=-1, keepdim=True)
-
-    # Eager attention exports to plain products, which is what the runtime is fastest at.
-    model = CLIPModel.from_pretrained(folder, attn_implementation="eager").eval()
-    ids = torch.full((2, 77), 49407)
-    ids[:, 0], ids[:, 1:10] = 49406, 320
-    for tower, module, sample, axes in (
-            ("image", Tower(model.vision_model, model.visual_projection, "pixel_values"), torch.randn(2, 3, 224, 224), {0: "b"}),
-            ("text", Tower(model.text_model, model.text_projection, "input_ids"), ids, {0: "b", 1: "s"})):
-        torch.onnx.export(module, (sample,), f"{folder}/{tower}.onnx", input_names=["x"], output_names=["e"],
-                          dynamic_axes={"x": axes, "e": {0: "b"}}, opset_version=17, dynamo=False)
+def chosen_rows(options):
+    rows = peer_rows.all_rows()
+    if options.quick:
+        return [row for row in rows if row.id in QUICK]
+    if not options.rows:
+        return rows
+    wanted = [name for name in options.rows.split(",") if name]
+    chosen = [row for row in rows if any(fnmatch.fnmatch(row.id, name) for name in wanted)]
+    for name in wanted:
+        if not any(fnmatch.fnmatch(row.id, name) for row in rows):
+            sys.exit(f"peers.py: there is no row {name}; --list shows them")
+    return chosen
 
 
-def run_clipc(program, folder, tower, batch, threads, seconds, tokens):
-    line = subprocess.run([program, folder, tower, str(batch), str(threads), str(seconds), str(tokens)], check=True,
-                          capture_output=True, text=True).stdout.strip().split(",")
-    return [float(line[3]), float(line[4])]
+def machine():
+    name = platform.processor()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
+    return f"{name}, {len(os.sched_getaffinity(0))} CPUs, {platform.system()} {platform.machine()}"
 
 
-def run_peer(engine, folder, tower, batch, threads, seconds, tokens):
-    arguments = [engine, folder, tower, str(batch), str(threads), str(seconds), str(tokens)]
-    output = subprocess.run([sys.executable, "-c", WORKER] + arguments, check=True, capture_output=True, text=True).stdout
-    return json.loads(output.strip().splitlines()[-1])
+def prepare(engines, work):
+    """What cannot run, with the reason, by row and contestant."""
+    broken = {}
+    for row, contestant in tqdm(work, desc="models", unit="contestant", leave=False):
+        try:
+            engines.prepare(contestant)
+        except peer_engines.Failed as reason:
+            broken[row.id, contestant.name] = str(reason)
+    return broken
+
+
+def run_once(engines, row, contestant, broken):
+    """One line of the CSV, of a measurement or of the reason why there is none."""
+    result = dict(error=broken.get((row.id, contestant.name), ""))
+    if not result["error"]:
+        try:
+            result.update(engines.run(contestant, opening=row.value in ("first_ms", "peak_rss_mb")))
+        except peer_engines.Failed as reason:
+            result["error"] = str(reason)
+    now = datetime.datetime.now().isoformat(timespec="seconds")
+    about = dict(row=row.id, contestant=contestant.name, time=now, load=f"{os.getloadavg()[0]:.2f}")
+    return {**vars(contestant), **result, **about, "engine": contestant.engine}
+
+
+def measure(options, rows):
+    engines = peer_engines.Engines(options)
+    kept = {row.id: [c for c in row.contestants if c.engine.split("-")[0] in options.engines] for row in rows}
+    if os.getloadavg()[0] > 0.5:
+        print(f"note: the machine is busy, load {os.getloadavg()[0]:.1f}: its times are worth little", file=sys.stderr)
+    broken = prepare(engines, [(row, contestant) for row in rows for contestant in kept[row.id]])
+    path = os.path.join(options.out, "peers.csv")
+    total = options.rounds * sum(map(len, kept.values()))
+    with open(path, "w", newline="") as file, tqdm(total=total, unit="run") as progress:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        try:
+            for turn in range(options.rounds):
+                for row in rows:
+                    contestants = kept[row.id]
+                    start = turn % max(1, len(contestants))
+                    for contestant in contestants[start:] + contestants[:start]:
+                        progress.set_description(f"round {turn + 1}: {row.id} {contestant.name}")
+                        writer.writerow({**run_once(engines, row, contestant, broken), "round": turn + 1})
+                        file.flush()
+                        progress.update()
+        except KeyboardInterrupt:
+            print("\nstopped; what was measured is kept", file=sys.stderr)
+    return path
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default="/tmp/clipc-peers", help="where the model is made once and kept")
-    parser.add_argument("--program", default="build/bench/embed")
-    parser.add_argument("--engines", nargs="+", default=["clipc", "onnxruntime"], choices=["clipc", "onnxruntime", "torch"])
-    parser.add_argument("--towers", nargs="+", default=["image", "text"], choices=["image", "text"])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--tokens", type=int, default=77)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=4, help="per engine and round")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n  python bench/peers.py --quick\n"
+        "  python bench/peers.py --rows 'b32-image-*,b32-text8-f32-b1' --rounds 5\n"
+        "  python bench/peers.py --report build/bench-peers/peers.csv",
+    )
+    default_cache = os.path.join(tempfile.gettempdir(), "clipc-peers")
+    vocabulary = os.path.join(os.path.dirname(HERE), "models", "tiny")
+    parser.add_argument("--rows", metavar="ID,ID*", help="rows to run [all]; * stands for anything")
+    parser.add_argument("--list", action="store_true", help="the rows, and leave")
+    parser.add_argument("--quick", action="store_true", help=f"three rows only: {', '.join(QUICK)}")
+    parser.add_argument(
+        "--engines",
+        nargs="+",
+        default=["clipc", "openvino", "onnxruntime", "torch", "candle"],
+        choices=["clipc", "openvino", "onnxruntime", "torch", "candle"],
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2, help="per contestant and round [2]")
+    parser.add_argument("--tier", default="", help="highest kernels that clipc may use [the best of this CPU]")
+    parser.add_argument("--program", default="build/clipc", help="[build/clipc]")
+    parser.add_argument(
+        "--cache", default=default_cache, help=f"where the models are made once, about 9 GB [{default_cache}]"
+    )
+    parser.add_argument(
+        "--vocabulary",
+        default=vocabulary,
+        metavar="DIR",
+        help="folder whose vocab.json and merges.txt go beside the random weights [models/tiny]",
+    )
+    parser.add_argument(
+        "--out", default="build/bench-peers", help="folder of peers.csv, peers.md, peers.svg [build/bench-peers]"
+    )
+    parser.add_argument("--report", metavar="CSV", help="only print the table of an earlier run")
     options = parser.parse_args()
-    if not os.path.exists(f"{options.models}/text.onnx"):
-        make_model(options.models)
-    print("tower,engine,batch,threads,min_ms,median_ms,min_ratio_to_onnxruntime,median_ratio")
-    for tower in options.towers:
-        times = {engine: [] for engine in options.engines}
-        for _ in range(options.rounds):
-            for engine in options.engines:
-                arguments = (options.models, tower, options.batch, options.threads, options.seconds, options.tokens)
-                times[engine].append(run_clipc(options.program, *arguments) if engine == "clipc" else run_peer(engine, *arguments))
-        best = {engine: (min(t[0] for t in rows), sorted(t[1] for t in rows)[len(rows) // 2]) for engine, rows in times.items()}
-        base = best.get("onnxruntime", best[options.engines[0]])
-        for engine, (least, median) in best.items():
-            print(f"{tower},{engine},{options.batch},{options.threads},{least:.2f},{median:.2f},{least / base[0]:.2f},{median / base[1]:.2f}")
+    rows = chosen_rows(options)
+    if options.list:
+        for row in rows:
+            print(f"{row.id:20s} {row.title}: {', '.join(c.name for c in row.contestants)}")
+        return
+    path = options.report
+    if not path:
+        os.makedirs(options.out, exist_ok=True)
+        os.makedirs(options.cache, exist_ok=True)
+        path = measure(options, rows)
+    table = peer_report.table(path, peer_rows.all_rows(), "" if options.report else machine())
+    print(table)
+    if not options.report:
+        with open(os.path.join(options.out, "peers.md"), "w") as file:
+            file.write(table + "\n")
+        picture = os.path.join(options.out, "peers.svg")
+        subprocess.run([sys.executable, os.path.join(HERE, "plot.py"), path, "-o", picture])
+        print(f"\nwritten: peers.csv, peers.md and peers.svg in {options.out}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -29,8 +29,8 @@
  * decoding a picture and cleaning a text do.
  *
  * Threads. Matrix products are shared out to one set of threads per process, made on first use; the
- * calling thread takes part. Where a threaded OpenBLAS is loaded, clipc sets it to one thread when a
- * model is opened: products are called from clipc's own threads.
+ * calling thread takes part. OpenBLAS is loaded when a model first asks for it, and then set to one thread: it
+ * is called from clipc's own.
  *
  * SPDX-License-Identifier: MIT */
 #ifndef CLIPC_H
@@ -127,8 +127,8 @@ CLIPC_API const char *clipc_tier_name(clipc_tier tier);
 /* The best tier of this CPU. */
 CLIPC_API clipc_tier clipc_cpu_tier(void);
 
-/* Whose matrix products a tower uses. AUTO = OWN where the CPU has a tier above PLAIN_C, else OPENBLAS where the
- * build has it. OPENBLAS does F32 only. */
+/* Whose matrix products a tower uses. AUTO = OWN where the CPU has a tier above PLAIN_C, else OPENBLAS where it can
+ * be loaded. OPENBLAS does F32 only. */
 typedef enum clipc_gemm { CLIPC_GEMM_AUTO = 0, CLIPC_GEMM_OWN = 1, CLIPC_GEMM_OPENBLAS = 2 } clipc_gemm;
 
 /* What is compared with its checksum in a packed file, besides header, tables, configuration and tokeniser, which
@@ -191,17 +191,47 @@ typedef struct clipc_options {
 
 typedef struct clipc_model clipc_model;
 
-/* Opens a CLIP folder as Hugging Face or open_clip publish it.
+/* Opens a CLIP folder as Hugging Face or open_clip publish it, or a file that clipc_model_pack wrote.
  *   out      [out] the model, one reference; NULL on failure
- *   folder   a folder with config.json or open_clip_config.json and safetensors weights
+ *   path     a folder with config.json or open_clip_config.json and safetensors weights; or a packed file
  *   options  NULL = defaults; copied
- * Everything is validated before it returns. Weights in F32 are used where they lie in the mapped file;
- * F16 and BF16 are widened to memory of their own.
+ * A folder is validated completely before it returns, and its weights are packed for the kernels in memory of the
+ * model. Of a packed file the tables, the configuration and the bytes of the tokeniser are; its weights are used where
+ * they lie, and compared with their checksums (option verify) and, where need be, repacked when a tower is first
+ * computed with. A tokeniser in it that is not CLIP's is told of when a text is first given.
  * Returns CLIPC_OK; _INVALID, _IO (a file is missing or unreadable), _FORMAT (damaged file),
- * _UNSUPPORTED (a config that asks for another network), _MODEL (tensor missing or misshapen), _LIMIT,
- * _NO_MEMORY. Threads: safe. Cost: O(weights) where they must be widened, else O(header). */
-CLIPC_API clipc_status clipc_model_open(clipc_model **out, const char *folder, const clipc_options *options,
+ * _UNSUPPORTED (a config that asks for another network; a packed file of another version, precision or, with
+ * refuse_repack, shape), _MODEL (tensor or tower missing or misshapen), _LIMIT, _NO_MEMORY. Threads: safe.
+ * Cost: O(weights); of a packed file O(its small files). */
+CLIPC_API clipc_status clipc_model_open(clipc_model **out, const char *path, const clipc_options *options,
                                         clipc_error *error);
+
+/* Writes a model as one packed file: its weights as the kernels that it was opened for want them, its configuration and
+ * its tokeniser. clipc_model_open then maps the file, and neither reads nor converts anything that is not used.
+ *   model  opened from a folder, whose small files are read again now; its towers, its precision and the shape of its
+ *          weights (option tier) become the file's, while reference, alpha and EXIF stay with whoever opens it
+ *   path   a file of that name is replaced; it appears when all of it is on the disk, and whatever fails or ends the
+ *          process before that leaves what was there
+ * Returns CLIPC_OK; _INVALID (NULL), _UNSUPPORTED (the model is not from a folder), _IO (the folder's files cannot be
+ * read any more, or the file cannot be written), _LIMIT, _NO_MEMORY. Threads: safe. Cost: writes the weights. */
+CLIPC_API clipc_status clipc_model_pack(const clipc_model *model, const char *path, clipc_error *error);
+
+/* What lies in a packed file. */
+typedef struct clipc_section {
+  const char *name;         /* "image tower", "config.json" */
+  uint64_t offset, n_bytes; /* in the file */
+} clipc_section;
+
+typedef struct clipc_packing {
+  const char *kernels; /* for which it was packed ("avx512-vnni"); those of the same shape use it as it lies */
+  int repacked;        /* 1: this model's kernels are of another shape, so a tower is repacked when it is first used */
+  uint64_t n_bytes;    /* of the file */
+  const clipc_section *sections;
+  size_t n_sections;
+} clipc_packing;
+
+/* The packed file that the model is from; owned by the model, NULL when it is not from one. */
+CLIPC_API const clipc_packing *clipc_model_packing(const clipc_model *model);
 
 /* Takes one more reference and returns the model. Threads: safe. NULL gives NULL. */
 CLIPC_API clipc_model *clipc_model_retain(clipc_model *model);
@@ -336,7 +366,7 @@ CLIPC_API clipc_status clipc_preprocess(const clipc_model *model, const clipc_im
  *   ids    [out] int32 [clipc_context_length]; untouched beyond *n_ids
  *   n_ids  [out] 2 .. clipc_context_length; a longer text is cut and still ends with the end token
  * Returns CLIPC_OK; _INVALID, _LIMIT, _NO_MEMORY, _MODEL (no text tower, or no tokeniser files in the
- * folder). Threads: safe. */
+ * folder); from a packed file also what a broken or foreign tokeniser gives a folder when it is opened. Threads: safe. */
 CLIPC_API clipc_status clipc_tokenize(const clipc_model *model, const char *utf8, size_t n_bytes, int32_t *ids,
                                       size_t *n_ids, clipc_error *error);
 
@@ -393,7 +423,8 @@ CLIPC_API clipc_status clipc_embed_texts(clipc_session *session, const clipc_tex
  *   done  [out] 1 after the last step, whatever it returned; 0 before
  * Everything passed to begin is borrowed until then. Every successful begin on the session, and so every
  * clipc_embed_* call, drops what was running there; its rows and item_errors then stay as they are.
- * Begin returns CLIPC_OK, _INVALID or _MODEL. A step returns CLIPC_OK, _INVALID (nothing was begun), and
+ * Begin returns CLIPC_OK, _INVALID or _MODEL; when it is the first to use a tower of a packed file also _FORMAT (it is
+ * damaged, and stays so) or _NO_MEMORY. A step returns CLIPC_OK, _INVALID (nothing was begun), and
  * the last one as clipc_embed_images does. */
 CLIPC_API clipc_status clipc_begin_images(clipc_session *session, const clipc_image *images, size_t n, float *embeddings,
                                           clipc_error *item_errors, clipc_error *error);
@@ -444,6 +475,9 @@ CLIPC_API const char *clipc_model_kernels(const clipc_model *model);
 
 /* The numbers that the model computes in. */
 CLIPC_API clipc_precision clipc_model_precision(const clipc_model *model);
+
+/* Threads that one computation may use, the caller included; 0 for NULL. */
+CLIPC_API int clipc_model_threads(const clipc_model *model);
 
 /* Operations (a multiplication and an addition are two) that one embedding takes: what is really computed.
  *   n_tokens  of a text; not looked at for CLIPC_TOWER_IMAGE */

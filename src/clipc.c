@@ -8,9 +8,7 @@
 
 const char *clipc_version(void) { return CLIPC_VERSION; }
 
-const char *clipc_build_info(void) {
-  return clipc__has_blas() ? "f32, bf16 and int8; OpenBLAS can be chosen" : "f32, bf16 and int8";
-}
+const char *clipc_build_info(void) { return "f32, bf16 and int8; kernels for AVX2, AVX-512 and NEON, and plain C"; }
 
 clipc_tier clipc_cpu_tier(void) { return clipc__tier_of(clipc__cpu_mask()); }
 
@@ -31,7 +29,8 @@ static clipc_status effective_options(clipc_options *out, const clipc_options *o
   if ((unsigned)o.gemm > CLIPC_GEMM_OPENBLAS)
     return clipc__fail(error, CLIPC_E_INVALID, "option gemm: unknown value %d", (int)o.gemm);
   if (o.gemm == CLIPC_GEMM_OPENBLAS && !clipc__has_blas())
-    return clipc__fail(error, CLIPC_E_UNSUPPORTED, "option gemm: this build has no OpenBLAS");
+    return clipc__fail(error, CLIPC_E_UNSUPPORTED,
+                       "option gemm: OpenBLAS is not installed (libopenblas.so.0), or this build is without it");
   if (o.gemm == CLIPC_GEMM_OPENBLAS && o.precision != CLIPC_PRECISION_F32)
     return clipc__fail(error, CLIPC_E_UNSUPPORTED, "option gemm: OpenBLAS multiplies f32 alone");
   if ((unsigned)o.verify > CLIPC_VERIFY_NONE)
@@ -67,31 +66,76 @@ static void choose_kernels(clipc_model *model) {
   clipc__kernels_init(&model->kernels, cpu, blas);
 }
 
-clipc_status clipc_model_open(clipc_model **out, const char *folder, const clipc_options *options, clipc_error *error) {
-  if (out == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_model_open: out is NULL");
-  *out = NULL;
-  if (folder == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_model_open: folder is NULL");
-  clipc_options effective;
-  clipc_status status = effective_options(&effective, options, error);
-  if (status != CLIPC_OK) return status;
-  if (!clipc__is_folder(folder))
-    return clipc__fail(error, CLIPC_E_IO,
-                       clipc__is_file(folder) ? "%s: is a file, not a folder"
-                                              : "%s: there is no such folder; nothing is downloaded",
-                       folder);
-  clipc_model *model = clipc__alloc_zeroed(&effective.allocator, 1, sizeof *model);
-  if (model == NULL) return clipc__no_memory(error, "the model");
-  model->allocator = effective.allocator;
-  model->options = effective;
+/* A model of nothing yet but its options and kernels; NULL when there is no memory. */
+static clipc_model *new_model(const clipc_options *effective, clipc_error *error) {
+  clipc_model *model = clipc__alloc_zeroed(&effective->allocator, 1, sizeof *model);
+  if (model == NULL) {
+    clipc__no_memory(error, "the model");
+    return NULL;
+  }
+  model->allocator = effective->allocator;
+  model->options = *effective;
   model->n_references = 1;
-  model->n_threads = effective.n_threads;
+  model->n_threads = effective->n_threads;
   choose_kernels(model);
-  status = clipc__model_load(model, folder, error);
+  return model;
+}
+
+/* Hands a loaded model out, or frees what there is of one. */
+static clipc_status hand_out(clipc_model **out, clipc_model *model, clipc_status status) {
   if (status == CLIPC_OK)
     *out = model;
   else
     clipc_model_close(model);
   return status;
+}
+
+clipc_status clipc_model_open(clipc_model **out, const char *path, const clipc_options *options, clipc_error *error) {
+  if (out == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_model_open: out is NULL");
+  *out = NULL;
+  if (path == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_model_open: path is NULL");
+  clipc_options effective;
+  clipc_status status = effective_options(&effective, options, error);
+  if (status != CLIPC_OK) return status;
+  bool is_file = clipc__is_file(path);
+  if (is_file && !clipc__is_packed(path))
+    return clipc__fail(error, CLIPC_E_IO, "%s: is a file, but not a packed model; other models are given as a folder",
+                       path);
+  if (!is_file && !clipc__is_folder(path))
+    return clipc__fail(error, CLIPC_E_IO, "%s: there is no such folder or file; nothing is downloaded", path);
+  clipc_model *model = new_model(&effective, error);
+  if (model == NULL) return CLIPC_E_NO_MEMORY;
+  return hand_out(out, model,
+                  is_file ? clipc__model_load_packed(model, path, error) : clipc__model_load(model, path, error));
+}
+
+clipc_status clipc_model_pack(const clipc_model *model, const char *path, clipc_error *error) {
+  if (model == NULL || path == NULL)
+    return clipc__fail(error, CLIPC_E_INVALID, "clipc_model_pack: %s is NULL", model ? "path" : "model");
+  if (model->packed != NULL)
+    return clipc__fail(error, CLIPC_E_UNSUPPORTED,
+                       "the model is from a packed file: pack the folder that it was made of");
+  if (model->folder == NULL)
+    return clipc__fail(error, CLIPC_E_UNSUPPORTED,
+                       "the model is not from a folder, so there is nothing to pack it with");
+  return clipc__model_write(model, path, error);
+}
+
+const clipc_packing *clipc_model_packing(const clipc_model *model) {
+  return model && model->packed ? clipc__packed_packing(model->packed) : NULL;
+}
+
+clipc_status clipc_model_synthetic(clipc_model **out, const char *shape, const clipc_options *options,
+                                   clipc_error *error) {
+  if (out == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_model_synthetic: out is NULL");
+  *out = NULL;
+  if (shape == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_model_synthetic: shape is NULL");
+  clipc_options effective;
+  clipc_status status = effective_options(&effective, options, error);
+  if (status != CLIPC_OK) return status;
+  clipc_model *model = new_model(&effective, error);
+  if (model == NULL) return CLIPC_E_NO_MEMORY;
+  return hand_out(out, model, clipc__model_load_synthetic(model, shape, error));
 }
 
 clipc_model *clipc_model_retain(clipc_model *model) {
@@ -171,23 +215,31 @@ clipc_text clipc_text_ids(const int32_t *ids, size_t n_ids) { return (clipc_text
 
 /* ---- stages */
 
-/* Gives the picture of a PATH, BYTES or RGB image; options are effective. */
-static clipc_status picture_of(struct clipc__picture *picture, const clipc_image *image, const clipc_options *options,
-                               clipc_error *error) {
+/* What reading a PATH or BYTES image is subject to; options are effective. *file is to be closed, also on failure. */
+static clipc_status source_of(struct clipc__source *source, struct clipc__file *file, const clipc_image *image,
+                              const clipc_options *options, clipc_error *error) {
+  *file = (struct clipc__file){.allocator = options->allocator};
   if (image->data == NULL) return clipc__fail(error, CLIPC_E_INVALID, "the image's data is NULL");
-  if (image->kind == CLIPC_IMAGE_BYTES)
-    return clipc__picture_decode(picture, image->data, image->n_bytes, "image bytes", &options->limits,
-                                 &options->allocator, error);
-  if (image->kind == CLIPC_IMAGE_PATH) {
-    struct clipc__file file;
-    clipc_status status =
-        clipc__file_open(&file, image->data, false, options->limits.max_image_bytes, &options->allocator, error);
-    if (status != CLIPC_OK) return status;
-    status = clipc__picture_decode(picture, file.data, file.n_bytes, image->data, &options->limits, &options->allocator,
-                                   error);
-    clipc__file_close(&file);
-    return status;
-  }
+  *source = (struct clipc__source){.bytes = image->data,
+                                   .n_bytes = image->n_bytes,
+                                   .name = "image bytes",
+                                   .limits = &options->limits,
+                                   .cpu = clipc__cpu_mask() & clipc__tier_mask(options->tier),
+                                   .allocator = &options->allocator,
+                                   .error = error};
+  if (image->kind == CLIPC_IMAGE_BYTES) return CLIPC_OK;
+  clipc_status status =
+      clipc__file_open(file, image->data, false, options->limits.max_image_bytes, &options->allocator, error);
+  source->bytes = file->data;
+  source->n_bytes = file->n_bytes;
+  source->name = image->data;
+  return status;
+}
+
+/* The picture of an RGB image, whose pixels are borrowed. */
+static clipc_status rgb_picture_of(struct clipc__picture *picture, const clipc_image *image,
+                                   const clipc_options *options, clipc_error *error) {
+  if (image->data == NULL) return clipc__fail(error, CLIPC_E_INVALID, "the image's data is NULL");
   if (image->kind != CLIPC_IMAGE_RGB)
     return clipc__fail(error, CLIPC_E_INVALID, "the image's kind %d is not a picture", (int)image->kind);
   if (image->height < 1 || image->width < 1)
@@ -220,7 +272,11 @@ clipc_status clipc_decode(clipc_picture *out, const clipc_image *image, const cl
   clipc_status status = effective_options(&effective, options, error);
   if (status != CLIPC_OK) return status;
   struct clipc__picture picture;
-  status = picture_of(&picture, image, &effective, error);
+  struct clipc__source source;
+  struct clipc__file file;
+  status = source_of(&source, &file, image, &effective, error);
+  if (status == CLIPC_OK) status = clipc__source_decode(&picture, &source);
+  clipc__file_close(&file);
   if (status != CLIPC_OK) return status;
   if (effective.apply_exif) status = clipc__picture_transpose(&picture, error);
   if (status == CLIPC_OK) status = clipc__picture_to_rgb(&picture, CLIPC_ALPHA_DROP, error);
@@ -245,15 +301,23 @@ clipc_status clipc_preprocess(const clipc_model *model, const clipc_image *image
                                 : "pixels");
   if (!model->config.vision.present)
     return clipc__fail(error, CLIPC_E_MODEL, "the model was opened without an image tower");
+  const clipc_preprocessing *steps = &model->config.preprocessing;
+  int height = clipc_image_height(model), width = clipc_image_width(model);
+  if (image->kind == CLIPC_IMAGE_PATH || image->kind == CLIPC_IMAGE_BYTES) {
+    struct clipc__source source;
+    struct clipc__file file;
+    clipc_status status = source_of(&source, &file, image, &model->options, error);
+    if (status == CLIPC_OK) status = clipc__preprocess_source(pixels, height, width, &source, steps);
+    clipc__file_close(&file);
+    return status;
+  }
   struct clipc__picture picture;
-  clipc_status status = picture_of(&picture, image, &model->options, error);
+  clipc_status status = rgb_picture_of(&picture, image, &model->options, error);
   if (status != CLIPC_OK) return status;
   clipc_error inner = {CLIPC_OK, ""};
-  status = clipc__preprocess(pixels, clipc_image_height(model), clipc_image_width(model), &picture,
-                             &model->config.preprocessing, &inner);
-  if (status == CLIPC_OK) return CLIPC_OK;
-  const char *name = image->kind == CLIPC_IMAGE_PATH ? image->data : "the picture";
-  return clipc__fail(error, status, "%s: %s", name, inner.message);
+  unsigned cpu = clipc__cpu_mask() & clipc__tier_mask(model->options.tier);
+  status = clipc__preprocess_picture(pixels, height, width, &picture, steps, cpu, &inner);
+  return status == CLIPC_OK ? CLIPC_OK : clipc__fail(error, status, "the picture: %s", inner.message);
 }
 
 clipc_status clipc_tokenize(const clipc_model *model, const char *utf8, size_t n_bytes, int32_t *ids, size_t *n_ids,
@@ -266,6 +330,7 @@ clipc_status clipc_tokenize(const clipc_model *model, const char *utf8, size_t n
                                 : "utf8");
   if (!model->config.text.present)
     return clipc__fail(error, CLIPC_E_MODEL, "the model was opened without a text tower");
-  if (model->tokenizer == NULL) return clipc__fail(error, CLIPC_E_MODEL, "%s", model->tokenizer_error.message);
-  return clipc__tokenize(model->tokenizer, ids, n_ids, utf8, n_bytes, error);
+  const struct clipc__tokenizer *tokenizer;
+  clipc_status status = clipc__model_tokenizer(&tokenizer, model, error);
+  return status == CLIPC_OK ? clipc__tokenize(tokenizer, ids, n_ids, utf8, n_bytes, error) : status;
 }

@@ -104,6 +104,7 @@ static void check_ids(const clipc_session *session, const int32_t *ids, size_t n
                   (int)ids[i], i, vocab_size);
       return;
     }
+  clipc__model_ids_ready(session->model, ids, n_ids, outcome);
 }
 
 static void gather_text(void *context, size_t index, int slot) {
@@ -238,6 +239,8 @@ static clipc_status begin_items(clipc_session *session, int tower, const clipc_i
                        tower == CLIPC_TOWER_IMAGE ? "an image" : "a text");
   if (n > 0 && images == NULL && texts == NULL) return clipc__fail(error, CLIPC_E_INVALID, "the items are NULL");
   if (n > 0 && embeddings == NULL) return clipc__fail(error, CLIPC_E_INVALID, "embeddings is NULL");
+  clipc_status status = clipc__model_tower_ready(session->model, tower, error);
+  if (status != CLIPC_OK) return status;
   session->images = images;
   session->texts = texts;
   session->n_items = session->first_failed = n;

@@ -66,7 +66,7 @@ for way in --help -h help; do
   fine "$way"
   that "$way: usage on stdout" has out "Usage: clipc COMMAND"
 done
-for command in embed classify tokenize preprocess decode inspect version; do
+for command in embed classify tokenize preprocess decode inspect bench version; do
   run $command --help
   fine "$command --help"
   that "$command --help: usage" has out "Usage: clipc $command"
@@ -105,18 +105,26 @@ for bad in x -1 1x 99999999999999999999 ""; do
   run embed -m "$model" --text a -t "$bad"
   refused "threads \"$bad\"" "--threads takes a whole number"
 done
-for option in reference precision tier alpha format; do
+for option in reference precision tier gemm verify alpha format; do
   run embed -m "$model" --text a --$option nonsense
   refused "--$option nonsense" "--$option takes one of"
 done
 run embed -m "$model"
 refused "nothing to embed" "nothing to embed"
 run embed --text a
-refused "no model" "needs a model: -m DIR"
+refused "no model" "needs a model: -m MODEL"
 run embed -m "$model" cat.jpg
 refused "bare path" '"cat.jpg" needs to be told what it is'
-run embed -m "$model" --text a --precision bf16
-refused "bf16" "bf16"
+for precision in bf16 int8; do
+  run embed -m "$model" --text a --precision $precision
+  fine "--precision $precision"
+  run embed -m "$model" --text a --precision $precision --gemm openblas
+  refused "$precision by OpenBLAS" "option gemm: OpenBLAS"
+done
+for tier in plain-c avx2 avx512-bf16 neon-bf16; do
+  run embed -m "$model" --text a --tier $tier --gemm own --verify all
+  fine "--tier $tier"
+done
 run embed --text=a --model="$model" --threads=1
 fine "--option=value"
 mv out spelt
@@ -438,6 +446,58 @@ fed list classify -m "$model" - --labels -
 refused "classify with stdin twice" "only once"
 that "no temporary files at the end" clean_folder
 
+# ---- bench
+run bench
+refused "bench of nothing" "bench needs a model or a shape: -m MODEL or --shape NAME"
+run bench -m "$model" --shape ViT-B-32
+refused "bench of two" "bench takes a model or a shape, not both"
+run bench --shape ViT-B-33
+refused "bench of an unknown shape" 'there is no shape "ViT-B-33"; there are ViT-B-32, ViT-B-16, ViT-L-14'
+run bench -m nowhere
+refused "bench of no model" nowhere
+run bench -m "$model" x
+refused "bench with an argument too many" '"x"'
+run bench -m "$model" --tokens 8
+refused "bench: tokens of an image" "--tokens is for --tower text"
+run bench -m "$model" --tower text --tokens 4096
+refused "bench: too many tokens" "a text of this model has at most $context"
+run bench -m "$model" --tower both
+refused "bench: no such tower" "--tower takes one of image, text"
+run bench -m "$model" --gemm openblas --precision int8
+refused "bench: int8 by OpenBLAS" "option gemm: OpenBLAS"
+for bad in 0 -1 x 1x nan inf 0x1 3601 ""; do
+  run bench -m "$model" --seconds "$bad"
+  refused "bench --seconds \"$bad\"" "--seconds takes a number above 0 and up to 3600"
+done
+for bad in 0 4097 x; do
+  run bench -m "$model" --batch $bad
+  refused "bench --batch $bad" "--batch takes a whole number from 1 to 4096"
+done
+# A number, in the way of JSON.
+number='(0|[1-9][0-9]*)(\.[0-9]+)?'
+# reported WHAT PRECISION TOWER BATCH TOKENS THREADS: out is one line with these, and every number
+reported() {
+  lines out 1 && grep -qE "^\{$1,\"tower\":\"$3\",\"precision\":\"$2\",\"tier\":\"[a-z0-9-]+\",\"gemm\":\"(own|openblas)\",\
+\"batch\":$4,\"tokens\":$5,\"threads\":$6,\"runs\":[1-9][0-9]*,\"ms_per_item_min\":$number,\"ms_per_item_median\":$number,\
+\"ms_per_item_p95\":$number,\"items_per_second\":$number,\"open_ms\":$number,\"first_ms\":$number,\"peak_rss_mb\":$number,\
+\"gop_per_item\":$number,\"peak_gops\":$number,\"peak_share\":$number\}\$" out
+}
+what="\"model\":\"$model\""
+run bench -m "$model" --seconds 0.05 -t 1
+fine bench
+that "bench: the defaults" reported "$what" f32 image 1 null 1
+that "bench: the times in their order" awk -F'[:,]' '{ for (i = 1; i < NF; i++) x[$i] = $(i + 1)
+  if (x["\"ms_per_item_min\""] > x["\"ms_per_item_median\""] || x["\"ms_per_item_median\""] > x["\"ms_per_item_p95\""] ||
+      x["\"open_ms\""] > x["\"first_ms\""] || x["\"ms_per_item_min\""] <= 0) exit 1 }' out
+run bench -m "$model" --seconds 0.05 -t 2 --precision int8 --tower text --tokens 8 --batch 3 --tier plain-c --gemm own
+fine "bench of texts"
+that "bench of texts" reported "$what" int8 text 3 8 2
+that "bench of texts: the tier" has out '"tier":"plain-c","gemm":"own"'
+gop() { sed -E 's/.*"gop_per_item":([0-9.]*).*/\1/' out; }
+few=$(gop)
+run bench -m "$model" --seconds 0.01 -t 1 --tower text --tokens 16 --precision bf16
+that "bench of longer texts: more work" awk -v few="$few" -v more="$(gop)" 'BEGIN { exit !(more > 1.9 * few && more < 2.2 * few) }'
+
 # ---- a terminal on stderr
 if [ "$(script -qec 'echo yes' /dev/null 2>/dev/null </dev/null | tr -d '\r')" = yes ]; then
   TERM=xterm script -qec "stty cols 100; '$clipc' embed -m '$model' --image '$pictures' >out" typescript >/dev/null </dev/null
@@ -447,6 +507,9 @@ if [ "$(script -qec 'echo yes' /dev/null 2>/dev/null </dev/null | tr -d '\r')" =
   that "progress: none on a dumb terminal" sh -c '! grep -q embedding typescript'
   TERM=xterm script -qec "'$clipc' embed -m '$model' --text a -f npy" typescript >/dev/null </dev/null
   that "no binary on a terminal" has typescript "not for a terminal"
+  TERM=xterm script -qec "'$clipc' bench -m '$model' --seconds 0.5 >out" typescript >/dev/null </dev/null
+  that "bench: progress on a terminal" grep -q 'images  [0-9]* runs, [0-9.]* ms an item, [0-9]* s left' typescript
+  that "bench: the result alone on stdout" lines out 1
 fi
 
 echo "cli: $passed passed, $failed failed"

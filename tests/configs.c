@@ -28,7 +28,7 @@ clipc_status config_read(struct clipc__config *config, clipc_reference reference
   options.reference = reference;
   options.towers = towers;
   memset(error, 0, sizeof *error);
-  clipc_status status = clipc__config_read(config, test_folder, &options, error);
+  clipc_status status = clipc__config_read(config, &(struct clipc__store){.path = test_folder}, &options, error);
   assert_int_equal(error->status, status);
   return status;
 }

@@ -4,7 +4,7 @@
 build=$1
 cc=${CC:-cc}
 libs="-lcjson -lutf8proc -lm -lpthread"
-nm "$build/dist/clipc.o" | grep -q ' U cblas_sgemm' && libs="-lopenblas $libs"
+nm "$build/dist/clipc.o" | grep -q ' U dlopen' && libs="$libs -ldl"
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 set -e

@@ -53,7 +53,7 @@ static void options_are_checked(void **state) {
   clipc_error error = {CLIPC_OK, ""};
   clipc_model *model = (clipc_model *)&error;
   expect(clipc_model_open(NULL, MODEL, NULL, &error), CLIPC_E_INVALID, &error, "out");
-  expect(clipc_model_open(&model, NULL, NULL, &error), CLIPC_E_INVALID, &error, "folder");
+  expect(clipc_model_open(&model, NULL, NULL, &error), CLIPC_E_INVALID, &error, "path");
   assert_null(model);
   expect(clipc_model_open(&model, "no/such/folder", NULL, &error), CLIPC_E_IO, &error, "no/such/folder");
   expect(clipc_model_open(&model, PICTURE, NULL, &error), CLIPC_E_IO, &error, PICTURE);

@@ -1,6 +1,7 @@
-/* Decoding against Pillow: every file of tests/goldens/decode (see make_decode.py) must give the mode, size,
- * pixels, conversions and orientation of its line in MANIFEST.txt, or the refusal that stands there. Then:
- * limits, sentences, failing allocations, and files cut and changed at random (CLIPC_SEED). */
+/* Decoding against Pillow, by plain C and by all that the CPU has: every file of tests/goldens/decode (see
+ * make_decode.py) must give the mode, size, pixels, conversions and orientation of its line in MANIFEST.txt, or the
+ * refusal that stands there. Then: limits, sentences, failing allocations, and files cut and changed at random
+ * (CLIPC_SEED). */
 #include "pictures.h"
 #include "testing.h"
 
@@ -18,14 +19,20 @@ static uint8_t *read_picture(const char *name, size_t *n_bytes) {
   return test_read_file(path, n_bytes);
 }
 
-static clipc_status decode_golden(struct clipc__picture *out, const char *name, const clipc_limits *limits,
-                                  struct test_memory *memory, clipc_error *error) {
+static clipc_status decode_golden_by(struct clipc__picture *out, const char *name, const clipc_limits *limits,
+                                     unsigned cpu, struct test_memory *memory, clipc_error *error) {
   const clipc_allocator allocator = test_allocator(memory);
   size_t n;
   uint8_t *bytes = read_picture(name, &n);
-  clipc_status status = clipc__picture_decode(out, bytes, n, name, limits, &allocator, error);
+  const struct clipc__source source = {bytes, n, name, limits, cpu, &allocator, error, NULL};
+  clipc_status status = clipc__source_decode(out, &source);
   free(bytes);
   return status;
+}
+
+static clipc_status decode_golden(struct clipc__picture *out, const char *name, const clipc_limits *limits,
+                                  struct test_memory *memory, clipc_error *error) {
+  return decode_golden_by(out, name, limits, clipc__cpu_mask(), memory, error);
 }
 
 /* ---- the manifest */
@@ -60,7 +67,8 @@ static bool check_golden(const struct golden *golden) {
   struct clipc__picture picture;
   bool good = true;
   for (int alpha = CLIPC_ALPHA_WHITE; alpha <= CLIPC_ALPHA_DROP; alpha++) {
-    clipc_status status = decode_golden(&picture, golden->name, &default_limits, &memory, &error);
+    unsigned cpu = alpha == CLIPC_ALPHA_DROP ? clipc__cpu_mask() : 0;
+    clipc_status status = decode_golden_by(&picture, golden->name, &default_limits, cpu, &memory, &error);
     if (strcmp(clipc_status_name(status), golden->status) != 0) {
       print_error("%s: %s instead of %s: %s\n", golden->name, clipc_status_name(status), golden->status, error.message);
       return false;
@@ -224,24 +232,35 @@ static void test_failing_allocations(void **state) {
   }
 }
 
-/* Decodes bytes in a block of exactly their size, so that a sanitizer sees every read beyond them. */
+/* Decodes bytes in a block of exactly their size, so that a sanitizer sees every read beyond them. Plain C and the
+ * best of the CPU agree about damaged files too. */
 static void decode_damaged(const uint8_t *bytes, size_t n, const char *name) {
   struct test_memory memory = {0};
   const clipc_allocator allocator = test_allocator(&memory);
   clipc_limits limits = {.max_image_bytes = 1u << 20, .max_image_pixels = 1u << 16};
-  struct clipc__picture picture;
-  clipc_error error = {0};
   uint8_t *copy = malloc(n > 0 ? n : 1);
   assert_non_null(copy);
   memcpy(copy, bytes, n);
-  clipc_status status = clipc__picture_decode(&picture, copy, n, name, &limits, &allocator, &error);
+  clipc_status first = CLIPC_OK;
+  uint32_t crc = 0;
+  for (int best = 0; best < 2; best++) {
+    struct clipc__picture picture;
+    clipc_error error = {0};
+    const struct clipc__source source = {copy,       n,      name, &limits, best ? clipc__cpu_mask() : 0,
+                                         &allocator, &error, NULL};
+    clipc_status status = clipc__source_decode(&picture, &source);
+    if (status == CLIPC_OK)
+      assert_true(picture.data != NULL && picture.width > 0 && picture.height > 0);
+    else
+      assert_true(picture.data == NULL && error.status == status && error.message[0] != '\0');
+    uint32_t given = status == CLIPC_OK ? pictures_crc(&picture) : 0;
+    if (best && (status != first || given != crc)) fail_msg("%s: plain C and the best kernels differ", name);
+    first = status;
+    crc = given;
+    clipc__picture_free(&picture);
+    assert_int_equal(memory.n_live, 0);
+  }
   free(copy);
-  if (status == CLIPC_OK)
-    assert_true(picture.data != NULL && picture.width > 0 && picture.height > 0);
-  else
-    assert_true(picture.data == NULL && error.status == status && error.message[0] != '\0');
-  clipc__picture_free(&picture);
-  assert_int_equal(memory.n_live, 0);
 }
 
 static void damage_golden(const char *name) {

@@ -26,6 +26,11 @@ static const clipc_preprocessing clip224 = {
     .std = {0.26862954f, 0.26130258f, 0.27577711f},
 };
 
+static clipc_status preprocess(float *pixels, int height, int width, struct clipc__picture *picture,
+                               const clipc_preprocessing *spec, clipc_error *error) {
+  return clipc__preprocess_picture(pixels, height, width, picture, spec, clipc__cpu_mask(), error);
+}
+
 /* The CRC of the pixels that spec makes of a picture of the kind; fails the test when it does not work. */
 static uint32_t pixels_crc(const char *kind, int width, int height, const clipc_preprocessing *spec, int to_height,
                            int to_width) {
@@ -35,7 +40,7 @@ static uint32_t pixels_crc(const char *kind, int width, int height, const clipc_
   struct clipc__picture picture;
   clipc_error error = {0};
   pictures_make(&picture, kind, width, height, NULL);
-  if (clipc__preprocess(pixels, to_height, to_width, &picture, spec, &error) != CLIPC_OK)
+  if (preprocess(pixels, to_height, to_width, &picture, spec, &error) != CLIPC_OK)
     fail_msg("%s %dx%d: %s", kind, width, height, error.message);
   assert_true(pixels[n] == 1234.5f);
   uint32_t crc = test_crc32(0, pixels, n * sizeof *pixels);
@@ -83,7 +88,7 @@ static void read_table(float table[3 * 256], const clipc_preprocessing *spec) {
   none.crop_height = none.crop_width = 0;
   assert_int_equal(clipc__picture_make(&picture, CLIPC__MODE_L, 256, 1, &plain, NULL), CLIPC_OK);
   for (int v = 0; v < 256; v++) picture.data[v] = (uint8_t)v;
-  assert_int_equal(clipc__preprocess(table, 1, 256, &picture, &none, NULL), CLIPC_OK);
+  assert_int_equal(preprocess(table, 1, 256, &picture, &none, NULL), CLIPC_OK);
 }
 
 static void known_tables_of_values(void **state) {
@@ -117,7 +122,7 @@ static void crop_offsets_of_each_reference(void **state) {
       struct clipc__picture picture;
       assert_int_equal(clipc__picture_make(&picture, CLIPC__MODE_L, n, 1, &plain, NULL), CLIPC_OK);
       for (int x = 0; x < n; x++) picture.data[x] = (uint8_t)(x + 1);
-      assert_int_equal(clipc__preprocess(pixels, 1, CROP, &picture, &spec, NULL), CLIPC_OK);
+      assert_int_equal(preprocess(pixels, 1, CROP, &picture, &spec, NULL), CLIPC_OK);
       int offset; /* of the output's first pixel in the picture */
       if (spare >= 0)
         offset = reference == CLIPC_REFERENCE_OPENAI ? (int)rint(spare / 2.0) : spare / 2;
@@ -191,8 +196,8 @@ static void decoded_files_to_rgb(void **state) {
       struct clipc__picture picture;
       clipc_error error = {0};
       if (strcmp(crc[white], "-") == 0) continue; /* a file that the reference itself cannot convert */
-      if (clipc__picture_decode(&picture, bytes, n_bytes, path, &limits, &plain, &error) != CLIPC_OK)
-        fail_msg("%s", error.message);
+      const struct clipc__source source = {bytes, n_bytes, path, &limits, clipc__cpu_mask(), &plain, &error, NULL};
+      if (clipc__source_decode(&picture, &source) != CLIPC_OK) fail_msg("%s", error.message);
       assert_int_equal(clipc__picture_to_rgb(&picture, white ? CLIPC_ALPHA_WHITE : CLIPC_ALPHA_DROP, NULL), CLIPC_OK);
       if (pictures_crc(&picture) != strtoul(crc[white], NULL, 16))
         fail_msg("%s %s", path, white ? "on white" : "dropped");
@@ -215,20 +220,20 @@ static void exif_is_applied_when_asked(void **state) {
     spec.resize_height = spec.resize_width = spec.crop_height = spec.crop_width = 8;
     struct clipc__picture picture;
     pictures_make(&picture, "RGB", 20, 15, NULL);
-    assert_int_equal(clipc__preprocess(as_it_is, 8, 8, &picture, &spec, NULL), CLIPC_OK);
+    assert_int_equal(preprocess(as_it_is, 8, 8, &picture, &spec, NULL), CLIPC_OK);
     pictures_make(&picture, "RGB", 20, 15, NULL);
     picture.orientation = orientation;
-    assert_int_equal(clipc__preprocess(turned, 8, 8, &picture, &spec, NULL), CLIPC_OK);
+    assert_int_equal(preprocess(turned, 8, 8, &picture, &spec, NULL), CLIPC_OK);
     assert_memory_equal(turned, as_it_is, sizeof turned); /* off by default: the trap */
     spec.apply_exif = 1;
     pictures_make(&picture, "RGB", 20, 15, NULL);
     picture.orientation = orientation;
-    assert_int_equal(clipc__preprocess(asked, 8, 8, &picture, &spec, NULL), CLIPC_OK);
+    assert_int_equal(preprocess(asked, 8, 8, &picture, &spec, NULL), CLIPC_OK);
     pictures_make(&picture, "RGB", 20, 15, NULL);
     picture.orientation = orientation;
     assert_int_equal(clipc__picture_transpose(&picture, NULL), CLIPC_OK);
     spec.apply_exif = 0;
-    assert_int_equal(clipc__preprocess(turned, 8, 8, &picture, &spec, NULL), CLIPC_OK);
+    assert_int_equal(preprocess(turned, 8, 8, &picture, &spec, NULL), CLIPC_OK);
     assert_memory_equal(turned, asked, sizeof turned);
     if (orientation > 1) assert_memory_not_equal(asked, as_it_is, sizeof asked);
   }
@@ -247,7 +252,7 @@ static void a_colour_of_three_pads_in_rgb(void **state) {
   for (size_t k = 0; k < 6; k++) {
     struct clipc__picture picture;
     pictures_make(&picture, kinds[k], 40, 20, NULL);
-    assert_int_equal(clipc__preprocess(pixels, 8, 8, &picture, &spec, NULL), CLIPC_OK);
+    assert_int_equal(preprocess(pixels, 8, 8, &picture, &spec, NULL), CLIPC_OK);
     for (int x = 0; x < 8; x++) {
       assert_true(pixels[x] == 10.0f && pixels[64 + x] == 255.0f && pixels[128 + x] == 0.0f);
       assert_true(pixels[56 + x] == 10.0f && pixels[64 + 56 + x] == 255.0f && pixels[128 + 56 + x] == 0.0f);
@@ -264,7 +269,7 @@ static void expect_refused(clipc_status expected, const char *word, const char *
   clipc_allocator allocator = test_allocator(&memory);
   struct clipc__picture picture;
   pictures_make(&picture, kind, width, height, &allocator);
-  assert_int_equal(clipc__preprocess(pixels, 224, 224, &picture, spec, &error), expected);
+  assert_int_equal(preprocess(pixels, 224, 224, &picture, spec, &error), expected);
   assert_int_equal(error.status, expected);
   if (strstr(error.message, word) == NULL) fail_msg("no \"%s\" in \"%s\"", word, error.message);
   assert_true(pixels[0] == 77.0f && pixels[3 * 224 * 224 - 1] == 77.0f);
@@ -308,7 +313,7 @@ static void thin_pictures_cost_no_more_than_the_crop(void **state) {
       clipc_allocator allocator = test_allocator(&memory);
       struct clipc__picture picture;
       pictures_make(&picture, "RGBA", upright ? 1 : 100000, upright ? 100000 : 1, &allocator);
-      assert_int_equal(clipc__preprocess(pixels, 224, 224, &picture, &spec, NULL), CLIPC_OK);
+      assert_int_equal(preprocess(pixels, 224, 224, &picture, &spec, NULL), CLIPC_OK);
       assert_true(memory.most_bytes < 1000000);
     }
   free(pixels);
@@ -333,7 +338,7 @@ static void no_memory_at_any_point(void **state) {
         picture.orientation = 6;
         memory.fail_at = memory.n_asked + nth;
         pixels[0] = 77.0f;
-        clipc_status status = clipc__preprocess(pixels, 8, 8, &picture, &spec, NULL);
+        clipc_status status = preprocess(pixels, 8, 8, &picture, &spec, NULL);
         assert_int_equal(memory.n_live, 0);
         if (memory.n_asked < memory.fail_at) {
           assert_int_equal(status, CLIPC_OK);
@@ -342,6 +347,137 @@ static void no_memory_at_any_point(void **state) {
         assert_int_equal(status, CLIPC_E_NO_MEMORY);
         assert_true(pixels[0] == 77.0f);
       }
+}
+
+/* ---- files whose rows are resized as they are decoded */
+
+static const clipc_limits file_limits = {1 << 28, 178956970, 1 << 20, 100000000, 1 << 26};
+
+/* Steps of all kinds that end in 24 x 16. */
+static clipc_preprocessing random_steps(int width) {
+  clipc_preprocessing spec = clip224;
+  spec.reference = (clipc_reference)(1 + random_below(3));
+  spec.alpha = (clipc_alpha)random_below(2);
+  spec.apply_exif = random_below(4) == 0;
+  spec.resize = (clipc_resize_mode)random_below(4);
+  spec.filter = (clipc_filter)(spec.reference == CLIPC_REFERENCE_HF_TV ? random_below(4) : random_below(6));
+  spec.resize_height = 16 + (int)random_below(40);
+  spec.resize_width = random_below(2) ? spec.resize_height : random_below(4) ? 24 + (int)random_below(40) : width;
+  spec.crop_height = 16;
+  spec.crop_width = 24;
+  for (int c = 0; c < 3; c++) spec.fill[c] = 99;
+  return spec;
+}
+
+/* A file by rows and the same as a whole picture, which other tests hold against the references: same outcome, same
+ * pixels, by plain C and by all that the CPU has. */
+static void expect_the_same_by_rows(const uint8_t *bytes, size_t n_bytes, const char *name) {
+  static float whole[3 * 16 * 24], rows[3 * 16 * 24];
+  struct test_memory memory = {0};
+  clipc_allocator allocator = test_allocator(&memory);
+  struct clipc__picture picture;
+  clipc_error error = {0};
+  struct clipc__source source = {bytes, n_bytes, name, &file_limits, 0, &allocator, &error, NULL};
+  clipc_status status = clipc__source_decode(&picture, &source);
+  clipc_preprocessing spec = random_steps(picture.width);
+  if (status == CLIPC_OK) status = clipc__preprocess_picture(whole, 16, 24, &picture, &spec, 0, &error);
+  for (int best = 0; best < 2; best++) {
+    source.cpu = best ? clipc__cpu_mask() : 0;
+    for (size_t i = 0; i < COUNT(rows); i++) rows[i] = 77.0f;
+    error = (clipc_error){0};
+    if (clipc__preprocess_source(rows, 16, 24, &source, &spec) != status)
+      fail_msg("%s: %s, not %s", name, error.message, clipc_status_name(status));
+    if (status != CLIPC_OK) assert_int_equal(strncmp(error.message, name, strlen(name)), 0);
+    if (status != CLIPC_OK) assert_true(rows[0] == 77.0f && rows[COUNT(rows) - 1] == 77.0f);
+    if (status == CLIPC_OK && memcmp(rows, whole, sizeof rows) != 0)
+      fail_msg("%s: other pixels by rows (reference %d, resize %d to %dx%d by filter %d)", name, spec.reference,
+               spec.resize, spec.resize_width, spec.resize_height, spec.filter);
+    assert_int_equal(memory.n_live, 0);
+  }
+}
+
+static void files_by_rows_and_as_a_whole(void **state) {
+  (void)state;
+  random_start(0);
+  FILE *file = fopen("tests/goldens/decode/MANIFEST.txt", "r");
+  assert_non_null(file);
+  char line[512], name[128], path[256];
+  while (fgets(line, sizeof line, file)) {
+    if (sscanf(line, "%127s", name) != 1 || strncmp(name, "jpeg", 4) != 0) continue;
+    snprintf(path, sizeof path, "tests/goldens/decode/%s", name);
+    size_t n_bytes;
+    uint8_t *bytes = test_read_file(path, &n_bytes);
+    for (int round = 0; round < 12; round++) expect_the_same_by_rows(bytes, n_bytes, path);
+    for (int round = 0; round < 4 && n_bytes > 0; round++) { /* and damaged behind the headers */
+      bytes[n_bytes - 1 - random_below((uint32_t)(n_bytes + 1) / 2)] = (uint8_t)random_below(256);
+      expect_the_same_by_rows(bytes, n_bytes, path);
+    }
+    free(bytes);
+  }
+  fclose(file);
+}
+
+#define ROCKET "tests/goldens/photos/rocket.jpg"
+
+/* 640 x 427: neither its pixels nor what the crop drops are ever held. */
+static void a_photograph_by_rows(void **state) {
+  (void)state;
+  size_t n = 3 * 224 * 224, n_bytes;
+  float *whole = malloc(n * sizeof *whole), *rows = malloc(n * sizeof *rows);
+  uint8_t *bytes = test_read_file(ROCKET, &n_bytes);
+  assert_true(whole && rows);
+  for (int reference = CLIPC_REFERENCE_OPENAI; reference <= CLIPC_REFERENCE_HF_TV; reference++) {
+    clipc_preprocessing spec = clip224;
+    spec.reference = (clipc_reference)reference;
+    struct test_memory memory = {0};
+    clipc_allocator allocator = test_allocator(&memory);
+    struct clipc__picture picture;
+    clipc_error error = {0};
+    struct clipc__source source = {bytes, n_bytes, ROCKET, &file_limits, clipc__cpu_mask(), &allocator, &error, NULL};
+    assert_int_equal(clipc__source_decode(&picture, &source), CLIPC_OK);
+    assert_int_equal(preprocess(whole, 224, 224, &picture, &spec, &error), CLIPC_OK);
+    memory.most_bytes = 0;
+    assert_int_equal(clipc__preprocess_source(rows, 224, 224, &source, &spec), CLIPC_OK);
+    assert_memory_equal(rows, whole, n * sizeof *rows);
+    assert_true(memory.most_bytes < 400000);
+  }
+  free(bytes);
+  free(whole);
+  free(rows);
+}
+
+/* A resize that cannot begin for want of memory is left to the way by the whole picture. */
+static void no_memory_at_any_point_by_rows(void **state) {
+  (void)state;
+  static float pixels[3 * 16 * 24], expected[3 * 16 * 24];
+  static const char *const names[] = {"jpeg_420.jpg", "jpeg_420_progressive.jpg", "jpeg_made_ycck.jpg"};
+  for (size_t k = 0; k < COUNT(names); k++) {
+    char path[256];
+    size_t n_bytes;
+    snprintf(path, sizeof path, "tests/goldens/decode/%s", names[k]);
+    uint8_t *bytes = test_read_file(path, &n_bytes);
+    for (int after = 0; after < 2; after++)
+      for (size_t nth = 0;; nth++) { /* the first round fails at none */
+        struct test_memory memory = {.fail_at = nth, .and_after = nth > 0 && after};
+        clipc_allocator allocator = test_allocator(&memory);
+        clipc_error error = {0};
+        struct clipc__source source = {bytes, n_bytes, path, &file_limits, clipc__cpu_mask(), &allocator, &error, NULL};
+        clipc_preprocessing spec = clip224;
+        spec.resize_height = spec.resize_width = 30;
+        spec.crop_height = 16;
+        spec.crop_width = 24;
+        pixels[0] = 77.0f;
+        clipc_status status = clipc__preprocess_source(pixels, 16, 24, &source, &spec);
+        assert_int_equal(memory.n_live, 0);
+        if (nth == 0) memcpy(expected, pixels, sizeof expected);
+        if (status == CLIPC_OK) assert_memory_equal(pixels, expected, sizeof expected);
+        if (status != CLIPC_OK)
+          assert_true(status == CLIPC_E_NO_MEMORY && error.status == status && pixels[0] == 77.0f);
+        if (nth > 0 && after) assert_int_equal(status, memory.n_asked < nth ? CLIPC_OK : CLIPC_E_NO_MEMORY);
+        if (nth > 0 && memory.n_asked < nth) break;
+      }
+    free(bytes);
+  }
 }
 
 /* Any picture and any options: a result in every pixel or a refusal with a sentence. */
@@ -376,7 +512,7 @@ static void random_options(void **state) {
     float *pixels = malloc(n * sizeof *pixels);
     for (size_t i = 0; i < n; i++) pixels[i] = NAN;
     clipc_error error = {0};
-    clipc_status status = clipc__preprocess(pixels, height, width, &picture, &spec, &error);
+    clipc_status status = preprocess(pixels, height, width, &picture, &spec, &error);
     if (status == CLIPC_OK)
       for (size_t i = 0; i < n; i++) assert_true(pixels[i] == pixels[i]);
     else
@@ -398,6 +534,9 @@ int main(void) {
       cmocka_unit_test(thin_pictures_cost_no_more_than_the_crop),
       cmocka_unit_test(no_memory_at_any_point),
       cmocka_unit_test(random_options),
+      cmocka_unit_test(files_by_rows_and_as_a_whole),
+      cmocka_unit_test(a_photograph_by_rows),
+      cmocka_unit_test(no_memory_at_any_point_by_rows),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -364,7 +364,7 @@ static void test_names(void **state) {
     struct clipc__tensors tensors;
     enum clipc__naming naming = CLIPC__NAMES_HF;
     clipc_error error = {0};
-    if (clipc__config_read(&config, test_folder, &default_options, &error) != CLIPC_OK ||
+    if (clipc__config_read(&config, &(struct clipc__store){.path = test_folder}, &default_options, &error) != CLIPC_OK ||
         clipc__tensors_open(&tensors, test_folder, config.open_clip, &default_options, &error) != CLIPC_OK ||
         clipc__naming_detect(&naming, &tensors, &config, &error) != CLIPC_OK)
       fail_msg("%s: %s", model, error.message);
@@ -415,7 +415,7 @@ static void test_not_inferred(void **state) {
     struct clipc__config config;
     clipc_error error = {0};
     safetensors_put("model.safetensors", cases[i].header, "x", 1);
-    assert_int_not_equal(clipc__config_read(&config, test_folder, &default_options, &error), CLIPC_OK);
+    assert_int_not_equal(clipc__config_read(&config, &(struct clipc__store){.path = test_folder}, &default_options, &error), CLIPC_OK);
     if (!strstr(error.message, cases[i].said)) fail_msg("%s", error.message);
   }
   test_folder_drop("model.safetensors");

@@ -30,7 +30,7 @@ fi
 package() {
   case $manager:$1 in
   apt:stb) echo libstb-dev ;; apt:cjson) echo libcjson-dev ;; apt:utf8proc) echo libutf8proc-dev ;;
-  apt:openblas) echo libopenblas-pthread-dev ;; apt:curl) echo libcurl4-openssl-dev ;; apt:cmocka) echo libcmocka-dev ;;
+  apt:openblas) echo libopenblas0-pthread ;; apt:curl) echo libcurl4-openssl-dev ;; apt:cmocka) echo libcmocka-dev ;;
   apt:cc) echo gcc libc6-dev ;; apt:clang) echo clang ;; apt:aarch64) echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;;
   apt:qemu) echo qemu-user ;; apt:python) echo python3-numpy python3-pil python3-pytest ;;
   dnf:stb) echo stb-devel ;; dnf:cjson) echo cjson-devel ;; dnf:utf8proc) echo utf8proc-devel ;;
@@ -62,12 +62,16 @@ need cc command -v "$cc" >/dev/null
 need stb header stb/stb_image.h stb_image.h
 need cjson header cjson/cJSON.h
 need utf8proc header utf8proc.h
-# Of Debian's three builds only the one with POSIX threads may be called by several threads at once (src/kernels/blas.c).
+# Loaded at run time, where it is asked for, and by itself on a CPU that has no kernels here. Of Debian's three builds only
+# the one with POSIX threads may be called by several threads at once (src/kernels/blas.c).
 openblas() {
-  header cblas.h || return 1
-  [ $manager != apt ] || ls /usr/lib/*/openblas-pthread/libopenblas.so >/dev/null 2>&1
+  case $manager in
+  apt) ls /usr/lib/*/openblas-pthread/libopenblas.so.0 >/dev/null 2>&1 ;;
+  *) header cblas.h ;;
+  esac
 }
-[ "${BLAS:-1}" = 0 ] || need openblas openblas
+case $(uname -m) in x86_64 | aarch64 | arm64) want_blas=$want_tests ;; *) want_blas=1 ;; esac
+[ "${BLAS:-1}" = 0 ] || [ $want_blas = 0 ] || need openblas openblas
 [ "${CURL:-1}" = 0 ] || need curl header curl/curl.h
 if [ $want_tests = 1 ]; then need cmocka header cmocka.h; fi
 if [ $want_all = 1 ]; then

@@ -76,6 +76,8 @@ struct clipc__file {
 CLIPC_PRIVATE clipc_status clipc__file_open(struct clipc__file *file, const char *path, bool map, uint64_t max_bytes,
                                             const clipc_allocator *allocator, clipc_error *error);
 CLIPC_PRIVATE void clipc__file_close(struct clipc__file *file);
+/* What was read of a mapped file need not stay in memory; it is read again where it is looked at. */
+CLIPC_PRIVATE void clipc__file_rest(const struct clipc__file *file);
 CLIPC_PRIVATE bool clipc__is_folder(const char *path);
 CLIPC_PRIVATE bool clipc__is_file(const char *path);
 /* folder/name in memory of the allocator (clipc__free it); NULL when there is none. */

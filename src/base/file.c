@@ -69,6 +69,14 @@ void clipc__file_close(struct clipc__file *file) {
   file->n_bytes = 0;
 }
 
+void clipc__file_rest(const struct clipc__file *file) {
+#ifdef MADV_DONTNEED
+  if (file->mapped) madvise((void *)(uintptr_t)file->data, file->n_bytes, MADV_DONTNEED);
+#else
+  (void)file;
+#endif
+}
+
 bool clipc__is_folder(const char *path) {
   struct stat info;
   return stat(path, &info) == 0 && S_ISDIR(info.st_mode);

@@ -1,5 +1,5 @@
 /* clipc inspect: what a model is and how its pictures are prepared, as the public header tells it.
- * In: a model folder. Out: aligned lines for people, or one JSON object. */
+ * In: a model folder or a packed file. Out: aligned lines for people, or one JSON object. */
 #include "cli/options.h"
 #include "cli/writers.h"
 
@@ -79,6 +79,29 @@ static void print_preprocessing(struct cli_output *output, const clipc_preproces
   }
 }
 
+/* Megabytes with one digit, bytes where that would show nothing. */
+static void print_bytes(struct cli_output *output, uint64_t n_bytes) {
+  if (n_bytes >= 100000) {
+    cli_print(output, "%.1f MB", (double)n_bytes / 1e6);
+  } else {
+    cli_print(output, "%llu bytes", (unsigned long long)n_bytes);
+  }
+}
+
+static void print_packing(struct cli_output *output, const clipc_packing *packing) {
+  cli_print(output, "packed for       %s%s\npacked file      ", packing->kernels,
+            packing->repacked ? ", repacked when it is used" : "");
+  print_bytes(output, packing->n_bytes);
+  cli_print(output, "\n");
+  for (size_t i = 0; i < packing->n_sections; i++) {
+    const clipc_section *section = &packing->sections[i];
+    if (section->n_bytes == 0) continue; /* the name of a file that is not in there */
+    cli_print(output, "  %-28s ", section->name);
+    print_bytes(output, section->n_bytes);
+    cli_print(output, "\n");
+  }
+}
+
 static void print_lines(struct cli_output *output, const clipc_model *model, const char *folder) {
   char size[32];
   char *name = cli_clean(folder, strlen(folder));
@@ -86,6 +109,9 @@ static void print_lines(struct cli_output *output, const clipc_model *model, con
   free(name);
   cli_print(output, "library          clipc %s\n", clipc_version());
   cli_print(output, "build            %s\n", clipc_build_info());
+  cli_print(output, "kernels          %s, %s\n", clipc_model_kernels(model),
+            cli_precision_name(clipc_model_precision(model)));
+  if (clipc_model_packing(model) != NULL) print_packing(output, clipc_model_packing(model));
   cli_print(output, "towers           %s\n", towers_of(model));
   cli_print(output, "dimension        %zu\n", clipc_embedding_dimension(model));
   if (clipc_towers(model) & CLIPC_TOWER_IMAGE) {
@@ -117,6 +143,19 @@ static void json_preprocessing(struct cli_output *output, const clipc_preprocess
   cli_print(output, "}");
 }
 
+static void json_packing(struct cli_output *output, const clipc_packing *packing) {
+  cli_print(output, "{\"kernels\":\"%s\",\"repacked\":%s,\"n_bytes\":%llu,\"sections\":[", packing->kernels,
+            packing->repacked ? "true" : "false", (unsigned long long)packing->n_bytes);
+  for (size_t i = 0; i < packing->n_sections; i++) {
+    const clipc_section *section = &packing->sections[i];
+    cli_print(output, "%s{\"name\":", i > 0 ? "," : "");
+    cli_json_string(output, section->name, strlen(section->name));
+    cli_print(output, ",\"offset\":%llu,\"n_bytes\":%llu}", (unsigned long long)section->offset,
+              (unsigned long long)section->n_bytes);
+  }
+  cli_print(output, "]}");
+}
+
 static void print_json(struct cli_output *output, const clipc_model *model, const char *folder) {
   static const char *const towers[] = {"", "\"image\"", "\"text\"", "\"image\",\"text\""};
   size_t n = 0;
@@ -125,6 +164,13 @@ static void print_json(struct cli_output *output, const clipc_model *model, cons
   cli_json_string(output, folder, strlen(folder));
   cli_print(output, ",\"version\":\"%s\",\"build\":", clipc_version());
   cli_json_string(output, clipc_build_info(), strlen(clipc_build_info()));
+  cli_print(output, ",\"kernels\":\"%s\",\"precision\":\"%s\",\"packing\":", clipc_model_kernels(model),
+            cli_precision_name(clipc_model_precision(model)));
+  if (clipc_model_packing(model) != NULL) {
+    json_packing(output, clipc_model_packing(model));
+  } else {
+    cli_print(output, "null");
+  }
   cli_print(output, ",\"towers\":[%s],\"embedding_dimension\":%zu,\"supported_dimensions\":[",
             towers[clipc_towers(model) & 3], clipc_embedding_dimension(model));
   for (size_t i = 0; i < n; i++) cli_print(output, "%s%zu", i > 0 ? "," : "", dimensions[i]);

@@ -17,6 +17,9 @@ enum {
   OPTION_THREADS,
   OPTION_PRECISION,
   OPTION_TIER,
+  OPTION_GEMM,
+  OPTION_VERIFY,
+  OPTION_REFUSE_REPACK,
   OPTION_ALPHA,
   OPTION_READ_WEIGHTS,
   OPTION_EXIF,
@@ -25,11 +28,15 @@ enum {
 };
 
 static const struct cli_option model_options[] = {
-    {OPTION_MODEL, 'm', "model", "DIR", "the model: a folder as Hugging Face or open_clip publish it"},
+    {OPTION_MODEL, 'm', "model", "MODEL",
+     "the model: a folder as Hugging Face or open_clip publish it, or a packed file"},
     {OPTION_REFERENCE, 0, "reference", "NAME", "whose numbers to give: openai, hf or hf-tv [what the folder is]"},
     {OPTION_THREADS, 't', "threads", "N", "threads to compute with [as many as there are cores]"},
-    {OPTION_PRECISION, 0, "precision", "NAME", "f32; bf16 and int8 are not there yet [f32]"},
-    {OPTION_TIER, 0, "tier", "NAME", "kernels: best or plain-c [best]"},
+    {OPTION_PRECISION, 0, "precision", "NAME", "numbers to compute in: f32, bf16 or int8 [f32, or the packed file's]"},
+    {OPTION_TIER, 0, "tier", "NAME", "no better kernels than these: plain-c, avx2 ... neon-bf16 [best]"},
+    {OPTION_GEMM, 0, "gemm", "NAME", "whose matrix products: auto, own or openblas [auto]"},
+    {OPTION_VERIFY, 0, "verify", "NAME", "checksums of a packed file to compare: used, all or none [used]"},
+    {OPTION_REFUSE_REPACK, 0, "refuse-repack", NULL, "refuse a file that was packed for other kernels than this CPU's"},
     {OPTION_READ_WEIGHTS, 0, "read-weights", NULL, "read the weights into memory instead of mapping the files"},
     {0},
 };
@@ -49,7 +56,14 @@ static const struct cli_option alpha_options[] = {
 static const char *const reference_names[] = {"auto", "openai", "hf", "hf-tv", NULL};
 static const char *const alpha_names[] = {"white", "drop", NULL};
 static const char *const precision_names[] = {"f32", "bf16", "int8", NULL};
-static const char *const tier_names[] = {"best", "plain-c", NULL};
+static const char *const gemm_names[] = {"auto", "own", "openblas", NULL};
+static const char *const verify_names[] = {"used", "all", "none", NULL};
+
+static const clipc_tier tiers[] = {CLIPC_TIER_BEST,        CLIPC_TIER_PLAIN_C,  CLIPC_TIER_AVX2,
+                                   CLIPC_TIER_AVX_VNNI,    CLIPC_TIER_AVX512,   CLIPC_TIER_AVX512_VNNI,
+                                   CLIPC_TIER_AVX512_BF16, CLIPC_TIER_NEON,     CLIPC_TIER_DOTPROD,
+                                   CLIPC_TIER_I8MM,        CLIPC_TIER_NEON_BF16};
+enum { N_TIERS = sizeof tiers / sizeof *tiers };
 
 /* The tables of a command: its own first, then the shared ones. Returns how many. */
 static size_t tables_of(const struct cli_command *command, const struct cli_option *tables[5]) {
@@ -236,6 +250,16 @@ const char *cli_reference_name(clipc_reference reference) { return reference_nam
 
 const char *cli_alpha_name(clipc_alpha alpha) { return alpha_names[alpha]; }
 
+const char *cli_precision_name(clipc_precision precision) { return precision_names[precision]; }
+
+static bool tier_option(const struct cli_command *command, clipc_options *options, const char *value) {
+  const char *names[N_TIERS + 1] = {NULL};
+  for (size_t i = 0; i < N_TIERS; i++) names[i] = clipc_tier_name(tiers[i]);
+  int choice = cli_choice(command, "tier", value, names);
+  if (choice >= 0) options->tier = tiers[choice];
+  return choice >= 0;
+}
+
 /* A limit or a count of threads: 0 asks the library for its own choice. */
 static bool number_option(const struct cli_command *command, struct cli_model_options *model, int id,
                           const char *value) {
@@ -265,14 +289,20 @@ bool cli_model_option(const struct cli_command *command, struct cli_model_option
     choice = cli_choice(command, "precision", value, precision_names);
     if (choice >= 0) model->options.precision = (clipc_precision)choice;
     return choice >= 0;
-  case OPTION_TIER:
-    choice = cli_choice(command, "tier", value, tier_names);
-    if (choice >= 0) model->options.tier = (clipc_tier)choice;
+  case OPTION_TIER: return tier_option(command, &model->options, value);
+  case OPTION_GEMM:
+    choice = cli_choice(command, "gemm", value, gemm_names);
+    if (choice >= 0) model->options.gemm = (clipc_gemm)choice;
+    return choice >= 0;
+  case OPTION_VERIFY:
+    choice = cli_choice(command, "verify", value, verify_names);
+    if (choice >= 0) model->options.verify = (clipc_verify)choice;
     return choice >= 0;
   case OPTION_ALPHA:
     choice = cli_choice(command, "alpha", value, alpha_names);
     if (choice >= 0) model->options.alpha = (clipc_alpha)choice;
     return choice >= 0;
+  case OPTION_REFUSE_REPACK: model->options.refuse_repack = 1; return true;
   case OPTION_EXIF: model->options.apply_exif = 1; return true;
   case OPTION_READ_WEIGHTS: model->options.read_weights = 1; return true;
   default: return number_option(command, model, id, value);
@@ -283,7 +313,7 @@ bool cli_model_open(clipc_model **out, const struct cli_command *command, const 
                     int towers) {
   *out = NULL;
   if (model->folder == NULL) {
-    cli_usage_error(command, "%s needs a model: -m DIR", command->name);
+    cli_usage_error(command, "%s needs a model: -m MODEL", command->name);
     return false;
   }
   clipc_options options = model->options;

@@ -60,8 +60,9 @@ bool cli_model_option(const struct cli_command *command, struct cli_model_option
 bool cli_model_open(clipc_model **out, const struct cli_command *command, const struct cli_model_options *model,
                     int towers);
 
-/* The names of the values of clipc_reference and clipc_alpha, as the options spell them. */
+/* The names of values, as the options spell them. */
 const char *cli_reference_name(clipc_reference reference);
 const char *cli_alpha_name(clipc_alpha alpha);
+const char *cli_precision_name(clipc_precision precision);
 
 #endif

@@ -100,21 +100,19 @@ static const struct image_magic *image_format(const uint8_t *bytes, size_t n_byt
   return NULL;
 }
 
-clipc_status clipc__picture_decode(struct clipc__picture *out, const uint8_t *bytes, size_t n_bytes, const char *name,
-                                   const clipc_limits *limits, const clipc_allocator *allocator, clipc_error *error) {
-  const struct clipc__source source = {bytes, n_bytes, name, limits, allocator, error};
-  *out = (struct clipc__picture){.allocator = *allocator};
-  if (n_bytes == 0) return clipc__source_fail(&source, CLIPC_E_FORMAT, "is empty");
-  if (n_bytes > limits->max_image_bytes)
-    return clipc__source_fail(&source, CLIPC_E_LIMIT, "%zu bytes are more than the limit of %llu", n_bytes,
-                              (unsigned long long)limits->max_image_bytes);
-  const struct image_magic *format = image_format(bytes, n_bytes);
-  if (format == NULL) return clipc__source_fail(&source, CLIPC_E_FORMAT, "is no picture in a known format");
+clipc_status clipc__source_decode(struct clipc__picture *out, const struct clipc__source *source) {
+  *out = (struct clipc__picture){.allocator = *source->allocator};
+  if (source->n_bytes == 0) return clipc__source_fail(source, CLIPC_E_FORMAT, "is empty");
+  if (source->n_bytes > source->limits->max_image_bytes)
+    return clipc__source_fail(source, CLIPC_E_LIMIT, "%zu bytes are more than the limit of %llu", source->n_bytes,
+                              (unsigned long long)source->limits->max_image_bytes);
+  const struct image_magic *format = image_format(source->bytes, source->n_bytes);
+  if (format == NULL) return clipc__source_fail(source, CLIPC_E_FORMAT, "is no picture in a known format");
   if (format->decode == NULL)
-    return clipc__source_fail(&source, CLIPC_E_UNSUPPORTED, "is %s, which is not read (JPEG, PNG, GIF, BMP, PNM are)",
+    return clipc__source_fail(source, CLIPC_E_UNSUPPORTED, "is %s, which is not read (JPEG, PNG, GIF, BMP, PNM are)",
                               format->name);
-  struct clipc__picture picture = {.allocator = *allocator};
-  clipc_status status = format->decode(&picture, &source);
+  struct clipc__picture picture = {.allocator = *source->allocator};
+  clipc_status status = format->decode(&picture, source);
   if (status == CLIPC_OK)
     *out = picture;
   else

@@ -1,17 +1,8 @@
-/* What the readers of the formats share: the file, its name and limits, and how they refuse. */
+/* What the readers of the formats share: checks, and how they refuse. */
 #ifndef CLIPC_IMAGE_DECODE_H
 #define CLIPC_IMAGE_DECODE_H
 
 #include "image/image.h"
-
-struct clipc__source {
-  const uint8_t *bytes;
-  size_t n_bytes;
-  const char *name; /* opens each sentence */
-  const clipc_limits *limits;
-  const clipc_allocator *allocator;
-  clipc_error *error;
-};
 
 /* The readers; each makes *out, and leaves it freed or empty on failure. */
 CLIPC_PRIVATE clipc_status clipc__jpeg_decode(struct clipc__picture *out, const struct clipc__source *source);

@@ -3,7 +3,7 @@
 #ifndef CLIPC_IMAGE_H
 #define CLIPC_IMAGE_H
 
-#include "base/base.h"
+#include "base/cpu.h"
 
 /* Pillow's modes. The reference decides what happens first, so a picture keeps its mode until then. */
 enum clipc__mode {
@@ -41,18 +41,45 @@ struct clipc__picture {
 
 CLIPC_PRIVATE size_t clipc__mode_bytes(enum clipc__mode mode); /* bytes per pixel */
 
-/* Allocates data for width x height pixels of the mode (rows without gaps), not cleared. The other fields
- * are set to an opaque upright picture. Returns CLIPC_OK or _NO_MEMORY (*picture then holds no data). */
+/* An opaque upright picture of width x height pixels of the mode (rows without gaps), which has no data yet. */
+CLIPC_PRIVATE void clipc__picture_describe(struct clipc__picture *picture, enum clipc__mode mode, int width, int height,
+                                           const clipc_allocator *allocator);
+
+/* The same with data, not cleared. Returns CLIPC_OK or _NO_MEMORY (*picture then holds no data). */
 CLIPC_PRIVATE clipc_status clipc__picture_make(struct clipc__picture *picture, enum clipc__mode mode, int width,
                                                int height, const clipc_allocator *allocator, clipc_error *error);
 CLIPC_PRIVATE void clipc__picture_free(struct clipc__picture *picture);
 
-/* Decodes a whole file by its first bytes. name (a path, or "image bytes") opens each sentence.
- * limits holds effective values (no zeros). Pixels are those of Pillow 13 after Image.open and load.
- * Returns CLIPC_OK; _FORMAT, _UNSUPPORTED, _LIMIT, _NO_MEMORY; *out is empty on failure. */
-CLIPC_PRIVATE clipc_status clipc__picture_decode(struct clipc__picture *out, const uint8_t *bytes, size_t n_bytes,
-                                                 const char *name, const clipc_limits *limits,
-                                                 const clipc_allocator *allocator, clipc_error *error);
+/* A part of a picture. */
+struct clipc__window {
+  int x, y, width, height;
+};
+
+/* Takes the rows of a picture as they are made, when nobody wants the whole picture. */
+struct clipc__row_sink {
+  /* picture holds all but pixels. True: *needed is the part of it whose rows will be taken, each once and in order.
+   * False: the picture is wanted as usual. */
+  bool (*open)(struct clipc__row_sink *sink, const struct clipc__picture *picture, struct clipc__window *needed);
+  /* n rows [needed.width] from row y of the picture on */
+  void (*take)(struct clipc__row_sink *sink, int y, int n, const uint8_t *rows, size_t stride_bytes);
+};
+
+/* A whole file in memory, and what reading it is subject to. */
+struct clipc__source {
+  const uint8_t *bytes;
+  size_t n_bytes;
+  const char *name;           /* a path, or "image bytes": opens each sentence */
+  const clipc_limits *limits; /* effective values (no zeros) */
+  unsigned cpu;               /* CLIPC__CPU_... that may be used */
+  const clipc_allocator *allocator;
+  clipc_error *error;
+  struct clipc__row_sink *sink; /* NULL: none; a reader may leave it alone */
+};
+
+/* Decodes a file by its first bytes. Pixels are those of Pillow 13 after Image.open and load.
+ * Returns CLIPC_OK; _FORMAT, _UNSUPPORTED, _LIMIT, _NO_MEMORY; *out is empty on failure, and where the sink took the
+ * rows. */
+CLIPC_PRIVATE clipc_status clipc__source_decode(struct clipc__picture *out, const struct clipc__source *source);
 
 /* Turns the picture upright in place by its orientation (ImageOps.exif_transpose). */
 CLIPC_PRIVATE clipc_status clipc__picture_transpose(struct clipc__picture *picture, clipc_error *error);
@@ -60,11 +87,6 @@ CLIPC_PRIVATE clipc_status clipc__picture_transpose(struct clipc__picture *pictu
 /* Converts in place to MODE_RGB, opaque: Pillow's convert("RGB") with DROP, transformers 5.23's
  * convert_to_rgb with WHITE. A no-op on opaque RGB. */
 CLIPC_PRIVATE clipc_status clipc__picture_to_rgb(struct clipc__picture *picture, clipc_alpha alpha, clipc_error *error);
-
-/* A part of a picture that has been resized to width x height: only this part is computed. */
-struct clipc__window {
-  int x, y, width, height;
-};
 
 /* Resizes a picture to width x height and gives the window of it, which must lie inside, as new memory in *out.
  *   torchvision false: Pillow 13's Image.resize in the picture's own mode: two passes in 8-bit fixed point, in Pillow
@@ -74,12 +96,19 @@ struct clipc__window {
  */
 CLIPC_PRIVATE clipc_status clipc__resize_window(struct clipc__picture *out, const struct clipc__picture *in, int width,
                                                 int height, const struct clipc__window *window, clipc_filter filter,
-                                                bool torchvision, clipc_error *error);
+                                                bool torchvision, unsigned cpu, clipc_error *error);
 
-/* The whole way: orientation, colour, resize, crop, rescale, normalise by the chosen reference.
+/* The whole way of a file's bytes: decoding, then as clipc__preprocess_picture. Where the steps allow it, a picture's
+ * rows are resized as they are decoded, and what the crop drops is not made. pixels are untouched on failure. */
+CLIPC_PRIVATE clipc_status clipc__preprocess_source(float *pixels, int height, int width,
+                                                    const struct clipc__source *source,
+                                                    const clipc_preprocessing *spec);
+
+/* The whole way of a picture: orientation, colour, resize, crop, rescale, normalise by the chosen reference.
  * picture is consumed (freed, also on failure). pixels [out] float [3, crop_height or resized height, ...width];
  * the caller has made sure that the spec ends in height x width; another size is _UNSUPPORTED. */
-CLIPC_PRIVATE clipc_status clipc__preprocess(float *pixels, int height, int width, struct clipc__picture *picture,
-                                             const clipc_preprocessing *spec, clipc_error *error);
+CLIPC_PRIVATE clipc_status clipc__preprocess_picture(float *pixels, int height, int width,
+                                                     struct clipc__picture *picture, const clipc_preprocessing *spec,
+                                                     unsigned cpu, clipc_error *error);
 
 #endif

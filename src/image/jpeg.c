@@ -1,9 +1,9 @@
-/* JPEG: markers, tables, scans; the planes of samples go to jpeg_planes.c.
+/* JPEG: markers, tables, scans; jpeg_huffman.c decodes blocks, jpeg_render.c makes pixels of them.
  * In: an untrusted file. Out: mode L, RGB or CMYK as Pillow 13 with libjpeg-turbo 3.2 opens it.
- * Huffman decoding is stb_image's (stb.h); what surrounds it follows libjpeg: tables may come late or not at
- * all, rubbish between segments is skipped, a lost restart marker is looked for, an interval that ends early
- * leaves grey. Unlike there, a code that is in no table is a refusal, and so is a file without a marker
- * behind its coded data. */
+ * Where one scan holds everything, its blocks become pixels row by row of MCUs, a few MCUs at a time; else all
+ * coefficients are kept until the last scan is read. It follows libjpeg: tables may come late or not at all, rubbish
+ * between segments is skipped, a lost restart marker is looked for, an interval that ends early leaves grey. Unlike
+ * there, a code that is in no table is a refusal, and so is a file without a marker behind its coded data. */
 #include "image/jpeg.h"
 
 #include <string.h>
@@ -33,11 +33,6 @@ static const uint8_t jpeg_ac_values[2][162] = {
      0xC2, 0xC3, 0xC4, 0xC5, 0xC6, 0xC7, 0xC8, 0xC9, 0xCA, 0xD2, 0xD3, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8, 0xD9, 0xDA,
      0xE2, 0xE3, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9, 0xEA, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xF7, 0xF8, 0xF9, 0xFA}};
 
-static const uint8_t jpeg_natural_order[64] = {0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,
-                                               12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6,  7,  14, 21, 28,
-                                               35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,
-                                               58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
-
 enum {
   MARKER_SOF0 = 0xC0,
   MARKER_DHT = 0xC4,
@@ -52,6 +47,7 @@ enum {
   MARKER_APP14 = 0xEE
 };
 
+#define JPEG_PIECE 8        /* MCUs that are decoded before they become samples */
 #define JPEG_MAX_SCANS 1000 /* every scan walks the whole picture: a small file must not ask for hours */
 
 struct jpeg_file {
@@ -59,15 +55,18 @@ struct jpeg_file {
   size_t at; /* next byte */
   struct clipc__jpeg_reader *reader;
   struct clipc__jpeg_frame frame;
-  uint16_t quantisers[4][64]; /* natural order */
+  uint16_t quantisers[4][64];
   bool has_quantisers[4];
   uint32_t restart_interval;
   int n_scans;
   bool complete;
   int8_t precision_left[4][64]; /* progressive: bits still to come of each coefficient; -1: all */
-  uint8_t *coded;               /* an interval, and a pad of zeros */
+  uint8_t *coded;               /* an interval, unstuffed */
   size_t coded_capacity;
   int exif_orientation, xmp_orientation;
+  bool flows; /* blocks go to render at once */
+  struct clipc__jpeg_render render;
+  int16_t piece[JPEG_PIECE * 10 * 64]; /* of each component [v, JPEG_PIECE * h, 64], of zeros where nothing came */
 };
 
 struct jpeg_scan {
@@ -107,8 +106,7 @@ static clipc_status jpeg_read_dqt(struct jpeg_file *file, const uint8_t *p, size
     int wide = p[0] >> 4, slot = p[0] & 15;
     size_t size = 1 + 64 * (size_t)(wide ? 2 : 1);
     if (slot > 3 || n < size) return jpeg_fail(file, "JPEG quantisation table is damaged");
-    for (int k = 0; k < 64; k++)
-      file->quantisers[slot][jpeg_natural_order[k]] = (uint16_t)(wide ? clipc__be16(p + 1 + 2 * k) : p[1 + k]);
+    for (int k = 0; k < 64; k++) file->quantisers[slot][k] = (uint16_t)(wide ? clipc__be16(p + 1 + 2 * k) : p[1 + k]);
     file->has_quantisers[slot] = true;
     p += size;
     n -= size;
@@ -139,6 +137,12 @@ static clipc_status jpeg_read_app(struct jpeg_file *file, int marker, const uint
   if (marker == MARKER_APP1 && n >= sizeof xmp && memcmp(p, xmp, sizeof xmp) == 0)
     file->xmp_orientation = clipc__xmp_orientation(p + sizeof xmp, n - sizeof xmp);
   return CLIPC_OK;
+}
+
+/* What the segments so far say. */
+static int jpeg_orientation(const struct jpeg_file *file) {
+  if (file->exif_orientation > 0) return file->exif_orientation;
+  return file->xmp_orientation > 0 ? file->xmp_orientation : 1;
 }
 
 static clipc_status jpeg_read_sof(struct jpeg_file *file, int marker, const uint8_t *p, size_t n) {
@@ -203,6 +207,16 @@ static clipc_status jpeg_read_sos(struct jpeg_file *file, struct jpeg_scan *scan
   return CLIPC_OK;
 }
 
+/* Blocks that come in more than one scan are kept; of a single one they need not be. */
+static clipc_status jpeg_prepare_blocks(struct jpeg_file *file, const struct jpeg_scan *scan,
+                                        struct clipc__picture *out) {
+  struct clipc__jpeg_frame *frame = &file->frame;
+  if (frame->components[0].coefficients != NULL) return CLIPC_OK;
+  if (frame->progressive || scan->n < frame->n_components) return clipc__jpeg_frame_keep(frame, file->source);
+  file->flows = true;
+  return clipc__jpeg_render_begin(&file->render, frame, out, jpeg_orientation(file), file->source);
+}
+
 /* Latches the quantisers of components that appear first, and sees to it that each has its Huffman tables. */
 static clipc_status jpeg_prepare_scan(struct jpeg_file *file, const struct jpeg_scan *scan) {
   for (int i = 0; i < scan->n; i++) {
@@ -210,7 +224,8 @@ static clipc_status jpeg_prepare_scan(struct jpeg_file *file, const struct jpeg_
     if (!component->has_quantisers) {
       if (component->slot > 3 || !file->has_quantisers[component->slot])
         return jpeg_fail(file, "JPEG lacks a quantisation table");
-      memcpy(component->quantisers, file->quantisers[component->slot], sizeof component->quantisers);
+      const uint16_t *quantisers = file->quantisers[component->slot];
+      for (int k = 0; k < CLIPC__JPEG_ORDER; k++) component->quantisers[k] = quantisers[k < 64 ? k : 63];
       component->has_quantisers = true;
     }
     const struct clipc__jpeg_band *band = &scan->band;
@@ -227,21 +242,35 @@ static clipc_status jpeg_prepare_scan(struct jpeg_file *file, const struct jpeg_
   return CLIPC_OK;
 }
 
-/* Copies the coded bytes up to the next marker with a pad behind them and starts the reader there.
- * *marker is the marker, behind which file->at stands, or -1 at the end of the file. */
+/* Copies coded bytes without the zero that is stuffed behind each 0xFF; returns how many are left. */
+static size_t jpeg_unstuff(uint8_t *out, const uint8_t *in, size_t n) {
+  uint8_t *to = out;
+  while (n > 0) {
+    const uint8_t *found = memchr(in, 0xFF, n);
+    size_t run = found ? (size_t)(found - in) + 1 : n;
+    memcpy(to, in, run);
+    to += run;
+    in += run;
+    n -= run;
+    while (found && n > 0 && *in == 0xFF) in++, n--; /* more of them are one */
+    if (found && n > 0) in++, n--;
+  }
+  return (size_t)(to - out);
+}
+
+/* Starts the reader on the coded bytes up to the next marker. *marker is the marker, behind which file->at stands, or
+ * -1 at the end of the file. */
 static clipc_status jpeg_start_interval(struct jpeg_file *file, int *marker) {
   size_t from = file->at, end = from;
   *marker = jpeg_next_marker(file, &end);
-  size_t n = end - from, needed = n + CLIPC__JPEG_PAD;
-  if (needed > file->coded_capacity) {
+  if (end - from > file->coded_capacity) {
     clipc__free(file->source->allocator, file->coded);
     file->coded_capacity = 0;
-    file->coded = clipc__alloc(file->source->allocator, needed, 1);
+    file->coded = clipc__alloc(file->source->allocator, end - from, 1);
     if (file->coded == NULL) return clipc__source_no_memory(file->source);
-    file->coded_capacity = needed;
+    file->coded_capacity = end - from;
   }
-  memcpy(file->coded, file->source->bytes + from, n);
-  memset(file->coded + n, 0, CLIPC__JPEG_PAD);
+  size_t n = jpeg_unstuff(file->coded, file->source->bytes + from, end - from);
   clipc__jpeg_reader_start(file->reader, file->coded, n);
   return CLIPC_OK;
 }
@@ -263,30 +292,81 @@ static bool jpeg_resync(struct jpeg_file *file, int *marker, int wanted) {
   }
 }
 
-static bool jpeg_read_unit(struct jpeg_file *file, const struct jpeg_scan *scan, int i, int bx, int by) {
+/* Where the piece holds the blocks of component c. */
+static int16_t *jpeg_piece(struct jpeg_file *file, int c) {
+  int n_blocks = 0;
+  for (int i = 0; i < c; i++) n_blocks += file->frame.components[i].h * file->frame.components[i].v;
+  return file->piece + n_blocks * JPEG_PIECE * 64;
+}
+
+/* An MCU of which nothing is kept. */
+static bool jpeg_read_flowing(struct jpeg_file *file, const struct jpeg_scan *scan, int mx) {
+  for (int i = 0; i < scan->n; i++) {
+    int c = scan->component[i];
+    const struct clipc__jpeg_component *component = &file->frame.components[c];
+    int16_t *row = jpeg_piece(file, c) + mx % JPEG_PIECE * component->h * 64;
+    for (int y = 0; y < component->v; y++, row += JPEG_PIECE * component->h * 64)
+      for (int x = 0; x < component->h; x++)
+        if (!clipc__jpeg_read_block(file->reader, row + 64 * x, c, scan->dc[i], scan->ac[i], component->quantisers))
+          return false;
+  }
+  return true;
+}
+
+/* Block bx, by of component i of the scan. */
+static bool jpeg_read_kept(struct jpeg_file *file, const struct jpeg_scan *scan, int i, int bx, int by) {
   int c = scan->component[i];
   struct clipc__jpeg_component *component = &file->frame.components[c];
+  int16_t *block = component->coefficients + ((size_t)by * (size_t)component->blocks_x + (size_t)bx) * 64;
   if (!file->frame.progressive) {
-    int16_t block[64];
-    if (!clipc__jpeg_read_block(file->reader, block, c, scan->dc[i], scan->ac[i], component->quantisers)) return false;
-    clipc__jpeg_idct(component->plane + (size_t)by * 8 * component->stride + (size_t)bx * 8, component->stride, block);
-    return true;
+    memset(block, 0, 64 * sizeof *block);
+    return clipc__jpeg_read_block(file->reader, block, c, scan->dc[i], scan->ac[i], component->quantisers);
   }
-  int16_t *block = component->coefficients + ((size_t)by * (component->stride / 8) + (size_t)bx) * 64;
   if (scan->band.first == 0) return clipc__jpeg_read_dc(file->reader, block, c, scan->dc[i], &scan->band);
   return clipc__jpeg_read_ac(file->reader, block, scan->ac[i], &scan->band);
 }
 
 /* The MCU at mx, my: one block of the only component, or h x v blocks of each. */
 static bool jpeg_read_mcu(struct jpeg_file *file, const struct jpeg_scan *scan, int mx, int my) {
-  if (scan->n == 1) return jpeg_read_unit(file, scan, 0, mx, my);
+  if (file->flows) return jpeg_read_flowing(file, scan, mx);
+  if (scan->n == 1) return jpeg_read_kept(file, scan, 0, mx, my);
   for (int i = 0; i < scan->n; i++) {
     const struct clipc__jpeg_component *component = &file->frame.components[scan->component[i]];
     for (int y = 0; y < component->v; y++)
       for (int x = 0; x < component->h; x++)
-        if (!jpeg_read_unit(file, scan, i, mx * component->h + x, my * component->v + y)) return false;
+        if (!jpeg_read_kept(file, scan, i, mx * component->h + x, my * component->v + y)) return false;
   }
   return true;
+}
+
+/* Behind the MCU at mx, my: what flows, and is complete, becomes samples and pixels. */
+static void jpeg_pass_on(struct jpeg_file *file, int mx, int my) {
+  const struct clipc__jpeg_frame *frame = &file->frame;
+  bool last = mx + 1 == frame->mcus_x;
+  if (!file->flows || ((mx + 1) % JPEG_PIECE != 0 && !last)) return;
+  int from = mx / JPEG_PIECE * JPEG_PIECE, n = mx + 1 - from;
+  bool wanted = clipc__jpeg_render_wants(&file->render, my, from, mx + 1);
+  for (int c = 0; c < frame->n_components; c++) {
+    const struct clipc__jpeg_component *component = &frame->components[c];
+    int row = JPEG_PIECE * component->h;
+    int16_t *piece = jpeg_piece(file, c);
+    for (int y = 0; wanted && y < component->v; y++)
+      clipc__jpeg_render_blocks(&file->render, c, from * component->h, my * component->v + y, n * component->h,
+                                piece + y * row * 64);
+    memset(piece, 0, (size_t)(component->v * row) * 64 * sizeof *piece);
+  }
+  if (last) clipc__jpeg_render_row(&file->render, my);
+}
+
+/* At the end of a restart interval. */
+static clipc_status jpeg_restart(struct jpeg_file *file, int *marker, int wanted, bool *dry) {
+  if (*marker == MARKER_RST0 + wanted || jpeg_resync(file, marker, wanted)) {
+    *dry = false;
+    return jpeg_start_interval(file, marker);
+  }
+  /* libjpeg decodes one MCU of zeros, unless the interval before was dry already */
+  clipc__jpeg_reader_start(file->reader, file->coded, 0);
+  return CLIPC_OK;
 }
 
 /* Decodes a scan. *marker is the marker behind it, or -1 at the end of the file. */
@@ -296,28 +376,24 @@ static clipc_status jpeg_read_scan(struct jpeg_file *file, const struct jpeg_sca
   int across = scan->n > 1 ? frame->mcus_x : (first->width + 7) / 8;
   int down = scan->n > 1 ? frame->mcus_y : (first->height + 7) / 8;
   clipc_status status = jpeg_start_interval(file, marker);
-  if (status != CLIPC_OK) return status;
   uint32_t left = file->restart_interval;
   int wanted = 0;
   bool dry = false;
   for (int my = 0; my < down; my++) {
     for (int mx = 0; mx < across; mx++) {
       if (file->restart_interval > 0 && left == 0) {
-        if (*marker == MARKER_RST0 + wanted || jpeg_resync(file, marker, wanted)) {
-          if ((status = jpeg_start_interval(file, marker)) != CLIPC_OK) return status;
-          dry = false;
-        } else { /* libjpeg decodes one MCU of zeros, unless the interval before was dry already */
-          memset(file->coded, 0, CLIPC__JPEG_PAD);
-          clipc__jpeg_reader_start(file->reader, file->coded, 0);
-        }
+        status = jpeg_restart(file, marker, wanted, &dry);
         wanted = (wanted + 1) & 7;
         left = file->restart_interval;
       }
+      if (status != CLIPC_OK) return status;
       left--;
-      if (dry) continue;
-      if (!jpeg_read_mcu(file, scan, mx, my)) return jpeg_fail(file, "JPEG data is damaged");
-      dry = clipc__jpeg_reader_dry(file->reader);
-      if (dry && *marker < 0) return jpeg_fail(file, "JPEG is truncated");
+      if (!dry) {
+        if (!jpeg_read_mcu(file, scan, mx, my)) return jpeg_fail(file, "JPEG data is damaged");
+        dry = clipc__jpeg_reader_dry(file->reader);
+        if (dry && *marker < 0) return jpeg_fail(file, "JPEG is truncated");
+      }
+      jpeg_pass_on(file, mx, my);
     }
   }
   return *marker < 0 ? jpeg_fail(file, "JPEG is truncated") : CLIPC_OK;
@@ -338,7 +414,7 @@ static clipc_status jpeg_take_segment(struct jpeg_file *file, const uint8_t **pa
   return CLIPC_OK;
 }
 
-static clipc_status jpeg_read_segment(struct jpeg_file *file, int *marker) {
+static clipc_status jpeg_read_segment(struct jpeg_file *file, int *marker, struct clipc__picture *out) {
   size_t start;
   bool stands_alone = *marker == 1 || (*marker >= MARKER_RST0 && *marker <= MARKER_SOI);
   int kind = *marker;
@@ -352,7 +428,8 @@ static clipc_status jpeg_read_segment(struct jpeg_file *file, int *marker) {
       return clipc__fail(file->source->error, CLIPC_E_LIMIT, "%s: JPEG has more than %d scans", file->source->name,
                          JPEG_MAX_SCANS);
     if ((status = jpeg_read_sos(file, &scan, p, n)) == CLIPC_OK &&
-        (status = jpeg_prepare_scan(file, &scan)) == CLIPC_OK)
+        (status = jpeg_prepare_scan(file, &scan)) == CLIPC_OK &&
+        (status = jpeg_prepare_blocks(file, &scan, out)) == CLIPC_OK)
       status = jpeg_read_scan(file, &scan, marker);
     /* Where one scan holds everything, nobody looks at what follows. */
     file->complete = scan.n == file->frame.n_components && !file->frame.progressive;
@@ -387,15 +464,15 @@ static clipc_status jpeg_read_file(struct jpeg_file *file, struct clipc__picture
   clipc_status status = CLIPC_OK;
   int marker = jpeg_next_marker(file, &start);
   while (status == CLIPC_OK && !file->complete && marker >= 0 && marker != MARKER_EOI)
-    status = jpeg_read_segment(file, &marker);
+    status = jpeg_read_segment(file, &marker, out);
   if (status != CLIPC_OK) return status;
   if (file->n_scans == 0) return jpeg_fail(file, marker < 0 ? "JPEG is truncated" : "JPEG has no picture data");
   if (marker < 0) return jpeg_fail(file, "JPEG is truncated");
   if (jpeg_is_incomplete(file))
     return clipc__source_fail(file->source, CLIPC_E_UNSUPPORTED, "is a progressive JPEG of which scans are missing");
-  status = clipc__jpeg_frame_render(&file->frame, out, file->source);
-  if (status == CLIPC_OK && file->xmp_orientation > 0) out->orientation = file->xmp_orientation;
-  if (status == CLIPC_OK && file->exif_orientation > 0) out->orientation = file->exif_orientation;
+  if (file->flows) return CLIPC_OK;
+  status = clipc__jpeg_render_begin(&file->render, &file->frame, out, jpeg_orientation(file), file->source);
+  if (status == CLIPC_OK) clipc__jpeg_render_kept(&file->render);
   return status;
 }
 
@@ -408,6 +485,7 @@ clipc_status clipc__jpeg_decode(struct clipc__picture *out, const struct clipc__
   memset(file->precision_left, -1, sizeof file->precision_left);
   file->reader = clipc__jpeg_reader_make(allocator);
   clipc_status status = file->reader ? jpeg_read_file(file, out) : clipc__source_no_memory(source);
+  clipc__jpeg_render_end(&file->render);
   clipc__jpeg_frame_free(&file->frame, allocator);
   clipc__free(allocator, file->coded);
   clipc__free(allocator, file->reader);

@@ -16,13 +16,18 @@ size_t clipc__mode_bytes(enum clipc__mode mode) {
   return 0;
 }
 
-clipc_status clipc__picture_make(struct clipc__picture *picture, enum clipc__mode mode, int width, int height,
-                                 const clipc_allocator *allocator, clipc_error *error) {
+void clipc__picture_describe(struct clipc__picture *picture, enum clipc__mode mode, int width, int height,
+                             const clipc_allocator *allocator) {
   *picture = (struct clipc__picture){.allocator = *allocator, .mode = mode, .width = width, .height = height};
+  picture->stride_bytes = (size_t)width * clipc__mode_bytes(mode);
   picture->orientation = 1;
   for (int i = 0; i < 256; i++) picture->palette[i][3] = 255;
+}
+
+clipc_status clipc__picture_make(struct clipc__picture *picture, enum clipc__mode mode, int width, int height,
+                                 const clipc_allocator *allocator, clipc_error *error) {
+  clipc__picture_describe(picture, mode, width, height, allocator);
   size_t n_bytes;
-  picture->stride_bytes = (size_t)width * clipc__mode_bytes(mode);
   if (clipc__multiply(&n_bytes, picture->stride_bytes, (size_t)height))
     picture->data = clipc__alloc(allocator, n_bytes, 1);
   if (picture->data != NULL) return CLIPC_OK;

@@ -4,7 +4,8 @@
  * HF and HF_TV (transformers 5.23 on Pillow, on torchvision) turn it to RGB first. Only the part of the
  * resized picture that the crop keeps is computed. Every value comes from a table [3, 256]: a pixel has but
  * 256 levels, and the table follows each reference's rounding step by step. */
-#include "image/image.h"
+#include "image/decode.h"
+#include "image/resize.h"
 
 #include <limits.h>
 #include <math.h>
@@ -128,55 +129,123 @@ static void preprocess_write(float *pixels, int height, int width, const struct 
   }
 }
 
-/* The picture is as it enters the resize. */
-static clipc_status preprocess_pixels(float *pixels, int height, int width, const struct clipc__picture *picture,
-                                      const clipc_preprocessing *spec, float table[3][256], clipc_error *error) {
-  int resized_height = 0, resized_width = 0;
-  clipc_status status = preprocess_resized_size(&resized_height, &resized_width, picture, spec, error);
+/* What becomes of a picture that enters the resize. */
+struct preprocess_plan {
+  int resized_height, resized_width;
+  struct preprocess_span rows, columns;
+  struct clipc__window window; /* of the resized picture, which the crop keeps */
+  clipc_filter filter;
+  bool torchvision;
+  uint8_t fill[3];
+};
+
+static clipc_status preprocess_make_plan(struct preprocess_plan *plan, int height, int width,
+                                         const struct clipc__picture *picture, const clipc_preprocessing *spec,
+                                         clipc_error *error) {
+  clipc_status status = preprocess_resized_size(&plan->resized_height, &plan->resized_width, picture, spec, error);
   if (status != CLIPC_OK) return status;
   bool pads = spec->resize == CLIPC_RESIZE_LONGEST; /* always to its size */
-  int crop_height = spec->crop_height > 0 ? spec->crop_height : pads ? spec->resize_height : resized_height;
-  int crop_width = spec->crop_width > 0 ? spec->crop_width : pads ? spec->resize_width : resized_width;
+  int crop_height = spec->crop_height > 0 ? spec->crop_height : pads ? spec->resize_height : plan->resized_height;
+  int crop_width = spec->crop_width > 0 ? spec->crop_width : pads ? spec->resize_width : plan->resized_width;
   if (crop_height != height || crop_width != width)
     return clipc__fail(error, CLIPC_E_UNSUPPORTED,
                        "a picture of %dx%d pixels is prepared to %dx%d (width x height), but the model takes %dx%d",
                        picture->width, picture->height, crop_width, crop_height, width, height);
-
-  struct preprocess_span rows = preprocess_crop(resized_height, height, spec->reference);
-  struct preprocess_span columns = preprocess_crop(resized_width, width, spec->reference);
-  struct clipc__window window = {columns.from, rows.from, columns.n, rows.n};
+  plan->rows = preprocess_crop(plan->resized_height, height, spec->reference);
+  plan->columns = preprocess_crop(plan->resized_width, width, spec->reference);
+  plan->window = (struct clipc__window){plan->columns.from, plan->rows.from, plan->columns.n, plan->rows.n};
   /* For a target that is not square open_clip's "shortest" is bicubic whatever the config says. */
   bool keep_ratio = spec->resize == CLIPC_RESIZE_SHORTEST && spec->resize_height != spec->resize_width;
-  uint8_t fill[3];
-  struct clipc__picture resized;
-  status = preprocess_fill(fill, picture, spec, error);
-  if (status == CLIPC_OK)
-    status = clipc__resize_window(&resized, picture, resized_width, resized_height, &window,
-                                  keep_ratio ? CLIPC_FILTER_BICUBIC : spec->filter,
-                                  spec->reference == CLIPC_REFERENCE_HF_TV, error);
-  if (status != CLIPC_OK) return status;
-  status = clipc__picture_to_rgb(&resized, CLIPC_ALPHA_DROP, error); /* OPENAI alone has anything to drop here */
-  if (status == CLIPC_OK) preprocess_write(pixels, height, width, &resized, &rows, &columns, fill, table);
-  clipc__picture_free(&resized);
+  plan->filter = keep_ratio ? CLIPC_FILTER_BICUBIC : spec->filter;
+  plan->torchvision = spec->reference == CLIPC_REFERENCE_HF_TV;
+  return preprocess_fill(plan->fill, picture, spec, error);
+}
+
+/* The window of the resized picture, which is consumed, to pixels. */
+static clipc_status preprocess_finish(float *pixels, int height, int width, struct clipc__picture *resized,
+                                      const struct preprocess_plan *plan, const clipc_preprocessing *spec,
+                                      clipc_error *error) {
+  /* OPENAI alone has anything to drop here; grey that came by rows becomes RGB here. */
+  clipc_status status = clipc__picture_to_rgb(resized, CLIPC_ALPHA_DROP, error);
+  float(*table)[256] = status == CLIPC_OK ? clipc__alloc(&resized->allocator, 3, sizeof *table) : NULL;
+  if (table != NULL) {
+    preprocess_table(table, spec);
+    preprocess_write(pixels, height, width, resized, &plan->rows, &plan->columns, plan->fill, table);
+    clipc__free(&resized->allocator, table);
+  } else if (status == CLIPC_OK) {
+    status = clipc__no_memory(error, "a table of pixel values");
+  }
+  clipc__picture_free(resized);
   return status;
 }
 
-clipc_status clipc__preprocess(float *pixels, int height, int width, struct clipc__picture *picture,
-                               const clipc_preprocessing *spec, clipc_error *error) {
+clipc_status clipc__preprocess_picture(float *pixels, int height, int width, struct clipc__picture *picture,
+                                       const clipc_preprocessing *spec, unsigned cpu, clipc_error *error) {
   clipc_status status = CLIPC_OK;
+  struct preprocess_plan plan;
+  struct clipc__picture resized;
   if (spec->apply_exif) status = clipc__picture_transpose(picture, error);
   if (status == CLIPC_OK && spec->reference != CLIPC_REFERENCE_OPENAI)
     status = clipc__picture_to_rgb(picture, spec->alpha, error);
-  if (status == CLIPC_OK) {
-    float(*table)[256] = clipc__alloc(&picture->allocator, 3, sizeof *table);
-    if (table == NULL) {
-      status = clipc__no_memory(error, "a table of pixel values");
-    } else {
-      preprocess_table(table, spec);
-      status = preprocess_pixels(pixels, height, width, picture, spec, table, error);
-      clipc__free(&picture->allocator, table);
-    }
-  }
+  if (status == CLIPC_OK) status = preprocess_make_plan(&plan, height, width, picture, spec, error);
+  if (status == CLIPC_OK)
+    status = clipc__resize_window(&resized, picture, plan.resized_width, plan.resized_height, &plan.window, plan.filter,
+                                  plan.torchvision, cpu, error);
   clipc__picture_free(picture);
+  return status == CLIPC_OK ? preprocess_finish(pixels, height, width, &resized, &plan, spec, error) : status;
+}
+
+/* ---- files: rows go into the resize as they are decoded */
+
+struct preprocess_sink {
+  struct clipc__row_sink sink; /* first: what the decoder knows */
+  const clipc_preprocessing *spec;
+  int height, width;
+  unsigned cpu;
+  struct preprocess_plan plan;
+  struct clipc__resizer *resizer; /* NULL: the picture comes as a whole */
+};
+
+/* Whatever does not go, or fails, is left to the way by the whole picture, which says why. */
+static bool preprocess_open(struct clipc__row_sink *base, const struct clipc__picture *picture,
+                            struct clipc__window *needed) {
+  struct preprocess_sink *sink = (struct preprocess_sink *)(void *)base;
+  const clipc_preprocessing *spec = sink->spec;
+  struct preprocess_plan *plan = &sink->plan;
+  /* Grey becomes RGB behind the resize instead of before it: bands do not mix. CMYK would be rounded otherwise. */
+  bool by_bands = picture->mode == CLIPC__MODE_L || picture->mode == CLIPC__MODE_RGB;
+  if ((spec->apply_exif && picture->orientation > 1) || (spec->reference != CLIPC_REFERENCE_OPENAI && !by_bands) ||
+      preprocess_make_plan(plan, sink->height, sink->width, picture, spec, NULL) != CLIPC_OK ||
+      clipc__resizer_make(&sink->resizer, picture, plan->resized_width, plan->resized_height, &plan->window,
+                          plan->filter, plan->torchvision, sink->cpu, NULL) != CLIPC_OK ||
+      sink->resizer == NULL)
+    return false;
+  *needed = clipc__resizer_needs(sink->resizer);
+  return true;
+}
+
+static void preprocess_take(struct clipc__row_sink *base, int y, int n, const uint8_t *rows, size_t stride_bytes) {
+  clipc__resizer_take(((struct preprocess_sink *)(void *)base)->resizer, y, n, rows, stride_bytes);
+}
+
+clipc_status clipc__preprocess_source(float *pixels, int height, int width, const struct clipc__source *source,
+                                      const clipc_preprocessing *spec) {
+  struct preprocess_sink sink = {
+      .sink = {preprocess_open, preprocess_take}, .spec = spec, .height = height, .width = width, .cpu = source->cpu};
+  struct clipc__source by_rows = *source;
+  by_rows.sink = &sink.sink;
+  struct clipc__picture picture, resized;
+  clipc_status status = clipc__source_decode(&picture, &by_rows);
+  if (status == CLIPC_OK) {
+    clipc_error error = {CLIPC_OK, ""};
+    if (sink.resizer == NULL) {
+      status = clipc__preprocess_picture(pixels, height, width, &picture, spec, source->cpu, &error);
+    } else {
+      status = clipc__resizer_finish(sink.resizer, &resized, &error);
+      if (status == CLIPC_OK) status = preprocess_finish(pixels, height, width, &resized, &sink.plan, spec, &error);
+    }
+    if (status != CLIPC_OK) clipc__fail(source->error, status, "%s: %s", source->name, error.message);
+  }
+  clipc__resizer_free(sink.resizer);
   return status;
 }

@@ -28,4 +28,21 @@ CLIPC_PRIVATE clipc_status clipc__resize_axis_make(struct clipc__resize_axis *ax
                                                    const clipc_allocator *allocator, clipc_error *error);
 CLIPC_PRIVATE void clipc__resize_axis_free(struct clipc__resize_axis *axis, const clipc_allocator *allocator);
 
+/* A resize that takes the rows of a picture as a decoder makes them. */
+struct clipc__resizer;
+
+/* As clipc__resize_window, of a picture whose pixels are still to come. *out is NULL, with CLIPC_OK, where that cannot
+ * be: modes other than L, RGB and CMYK, NEAREST, sizes that stay, and pictures that are resized down columns first. */
+CLIPC_PRIVATE clipc_status clipc__resizer_make(struct clipc__resizer **out, const struct clipc__picture *in, int width,
+                                               int height, const struct clipc__window *window, clipc_filter filter,
+                                               bool torchvision, unsigned cpu, clipc_error *error);
+CLIPC_PRIVATE void clipc__resizer_free(struct clipc__resizer *resizer); /* NULL is fine */
+
+/* The part of the picture that is needed; n rows of it from row y on, in any order; the resized window. */
+CLIPC_PRIVATE struct clipc__window clipc__resizer_needs(const struct clipc__resizer *resizer);
+CLIPC_PRIVATE void clipc__resizer_take(struct clipc__resizer *resizer, int y, int n, const uint8_t *rows,
+                                       size_t stride_bytes);
+CLIPC_PRIVATE clipc_status clipc__resizer_finish(struct clipc__resizer *resizer, struct clipc__picture *out,
+                                                 clipc_error *error);
+
 #endif

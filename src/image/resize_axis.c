@@ -115,9 +115,8 @@ static void resize_axis_fill(struct clipc__resize_axis *axis, double *scratch, c
   }
 }
 
-clipc_status clipc__resize_axis_make(struct clipc__resize_axis *axis, clipc_filter filter,
-                                     enum clipc__resize_rule rule, bool by_fours, const clipc_allocator *allocator,
-                                     clipc_error *error) {
+clipc_status clipc__resize_axis_make(struct clipc__resize_axis *axis, clipc_filter filter, enum clipc__resize_rule rule,
+                                     bool by_fours, const clipc_allocator *allocator, clipc_error *error) {
   axis->from = axis->first;
   axis->to = axis->first + axis->n;
   if (axis->n_in == axis->n_out) return CLIPC_OK;

@@ -4,6 +4,8 @@
 #include "base/threads.h"
 #include "kernels/kernels.h"
 
+#include <string.h>
+
 struct attention_job {
   const struct clipc__compute *compute;
   float *out;
@@ -39,22 +41,23 @@ size_t clipc__attention_scratch(const struct clipc__gemm *small, size_t head_dim
 /* panels[key / cols][d][key % cols] = k[key, d], zeros behind the last key */
 static void pack_keys(float *panels, const struct attention_job *job, const float *k, size_t n_keys) {
   size_t cols = job->compute->kernels->small.panel_cols, dim = job->head_dim;
-  for (size_t key = 0; key < n_keys; key++) {
-    float *column = panels + key / cols * cols * dim + key % cols;
-    for (size_t d = 0; d < dim; d++) column[d * cols] = k[key * job->kv_stride + d];
-  }
-  for (size_t key = n_keys; key % cols != 0; key++) {
-    float *column = panels + key / cols * cols * dim + key % cols;
-    for (size_t d = 0; d < dim; d++) column[d * cols] = 0.0f;
+  for (size_t first = 0; first < n_keys; first += cols, panels += cols * dim) {
+    size_t n = n_keys - first < cols ? n_keys - first : cols;
+    if (n < cols) memset(panels, 0, cols * dim * sizeof *panels);
+    job->compute->kernels->transpose_f32(panels, cols, k + first * job->kv_stride, job->kv_stride, n, dim);
   }
 }
 
 /* panels[d / cols][key][d % cols] = v[key, d], zeros behind the last d */
 static void pack_values(float *panels, const struct attention_job *job, const float *v, size_t n_keys) {
   size_t cols = job->compute->kernels->small.panel_cols, dim = job->head_dim;
-  for (size_t first = 0; first < dim; first += cols)
-    for (size_t key = 0; key < n_keys; key++)
-      for (size_t d = first; d < first + cols; d++) *panels++ = d < dim ? v[key * job->kv_stride + d] : 0.0f;
+  for (size_t first = 0; first < dim; first += cols) {
+    size_t n = dim - first < cols ? dim - first : cols;
+    for (size_t key = 0; key < n_keys; key++, panels += cols) {
+      memcpy(panels, v + key * job->kv_stride + first, n * sizeof *panels);
+      if (n < cols) memset(panels + n, 0, (cols - n) * sizeof *panels);
+    }
+  }
 }
 
 /* Queries [rows, head_dim] against the first n_keys keys; the first of them stands at position. */

@@ -16,7 +16,7 @@
 #define CHUNK_MAX_COST 2e7               /* about 2 ms in plain C */
 #define CHUNKS_PER_THREAD 16.0           /* so that all finish together */
 #define PANEL_COST_ROWS 16               /* fetching a panel costs about as much as multiplying it with so many rows */
-#define AHEAD_BYTES 4096                 /* within a panel that is read once */
+#define AHEAD_BYTES 8192                 /* within a panel that is read once */
 #define PREPARE_CHUNK_FLOATS 8192u
 
 static size_t at_most(size_t a, size_t b) { return a < b ? a : b; }

@@ -45,6 +45,9 @@ struct clipc__gemm {
   int n_levels;               /* integer inputs take so many steps: 255, or 2047 for S16; else 0 */
   unsigned tile_rows;         /* most rows of one product */
   unsigned panel_cols, group; /* panel_cols: a multiple of 8 */
+  /* S8 weights: in a column, two neighbours in k (the first one's number even) come together to at most so much in
+   * size if they have the same sign, so that the i16 that vpmaddubsw makes of them cannot overflow; 0: no limit */
+  int pair_limit;
   /* sums[i,j] = sum over p of x[i,p] * panel[p,j], p rising, one f32 (or i32) sum for each i, j.
    *   sums     [rows, panel_cols] f32, or i32 for integer inputs; aligned to 64
    *   x        [rows, k] of x_stride bytes from row to row; 1 <= rows <= tile_rows
@@ -84,6 +87,8 @@ struct clipc__kernels {
                          const float *bias, size_t rows, size_t cols, float eps);
   /* x[i] = exp(x[i] - max) / sum for i < n; 0 for n <= i < n_all (masked) */
   void (*softmax_f32)(float *x, size_t n, size_t n_all);
+  /* y[j,i] = x[i,j].  x [rows, cols], y [cols, rows] of their strides */
+  void (*transpose_f32)(float *y, size_t y_stride, const float *x, size_t x_stride, size_t rows, size_t cols);
   /* x[i] = activation(x[i]); entry CLIPC__NO_ACTIVATION is NULL */
   void (*activation_f32[CLIPC__N_ACTIVATIONS])(float *x, size_t n);
   /* Multiplies and adds in registers as the product of the precision does, n_rounds times over; returns the
@@ -97,7 +102,9 @@ CLIPC_PRIVATE void clipc__kernels_init(struct clipc__kernels *kernels, unsigned 
 /* One per file; each overrides what it does better, and looks at the mask itself. */
 CLIPC_PRIVATE void clipc__kernels_ref(struct clipc__kernels *kernels);
 CLIPC_PRIVATE void clipc__kernels_avx2(struct clipc__kernels *kernels, unsigned cpu);
+CLIPC_PRIVATE void clipc__kernels_avx2_rows(struct clipc__kernels *kernels); /* x86-64; of clipc__kernels_avx2 */
 CLIPC_PRIVATE void clipc__kernels_avx512(struct clipc__kernels *kernels, unsigned cpu);
+CLIPC_PRIVATE void clipc__kernels_avx512_rows(struct clipc__kernels *kernels); /* of clipc__kernels_avx512 */
 CLIPC_PRIVATE void clipc__kernels_neon(struct clipc__kernels *kernels, unsigned cpu);
 CLIPC_PRIVATE void clipc__kernels_blas(struct clipc__kernels *kernels); /* if it is built in */
 CLIPC_PRIVATE bool clipc__has_blas(void);
@@ -108,10 +115,10 @@ CLIPC_PRIVATE bool clipc__has_blas(void);
 struct clipc__linear {
   const struct clipc__gemm *gemm;
   size_t n_out, n_in;
-  const void *panels;  /* aligned to 64; clipc__linear_bytes; NULL = there is no such layer */
-  const float *bias;   /* or NULL */
-  const float *scale;  /* integer weights only: of each column */
-  const int32_t *sum;  /* integer weights only: of each column */
+  const void *panels; /* aligned to 64; clipc__linear_bytes; NULL = there is no such layer */
+  const float *bias;  /* or NULL */
+  const float *scale; /* integer weights only: of each column */
+  const int32_t *sum; /* integer weights only: of each column */
 };
 CLIPC_PRIVATE size_t clipc__n_panels(const struct clipc__gemm *gemm, size_t n_out);
 CLIPC_PRIVATE size_t clipc__k_padded(const struct clipc__gemm *gemm, size_t n_in);
@@ -123,16 +130,24 @@ struct clipc__linear_source {
   const float *w; /* [n_out, n_in] of w_stride, or with transposed [n_in, n_out] */
   size_t w_stride;
   bool transposed;
-  const float *bias;  /* [n_out] or NULL */
-  const float *gain;  /* [n_in] or NULL */
-  const float *shift; /* [n_in] or NULL */
-  float factor;       /* on weights and bias; 1/sqrt(head_dim) for queries, else 1 */
+  const float *bias;                  /* [n_out] or NULL */
+  const float *gain;                  /* [n_in] or NULL */
+  const float *shift;                 /* [n_in] or NULL */
+  float factor;                       /* on weights and bias; 1/sqrt(head_dim) for queries, else 1 */
+  const struct clipc__linear *packed; /* where w is NULL: S8 weights of a layer, times their scales */
 };
-/* Packs panel number panel of a layer; the outputs are the linear's own arrays, written at that panel's place. row:
- * scratch of n_in floats. bias may be NULL where the source has neither bias nor shift. */
+/* Packs panel number panel of a layer; the outputs are the linear's own arrays, written at that panel's place. bias may
+ * be NULL where the source has neither bias nor shift. */
 CLIPC_PRIVATE void clipc__pack_panel(const struct clipc__gemm *gemm, size_t n_out, size_t n_in, size_t panel,
                                      void *panels, float *bias, float *scale, int32_t *sum,
                                      const struct clipc__linear_source *source);
+
+/* Whether weights that are packed for one gemm lie as the other wants them. */
+CLIPC_PRIVATE bool clipc__packing_serves(const struct clipc__gemm *wanted, const struct clipc__gemm *packed);
+/* Packs panel number panel of a layer from the same layer as it is packed for another gemm of the same numbers (of
+ * which only the shapes are looked at). S8 weights stay what they are, but where pairs would be above a limit that was
+ * not kept. */
+CLIPC_PRIVATE void clipc__repack_panel(const struct clipc__linear *to, size_t panel, const struct clipc__linear *from);
 
 struct clipc__compute { /* what a layer runs on */
   const struct clipc__kernels *kernels;

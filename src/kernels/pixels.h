@@ -9,11 +9,11 @@
 /* How the outputs of one axis are made of its inputs: output i is the sum over t < count[i] of input first[i] + t
  * times weight[i, t], which is high[i, t] * 2^15 + low[i, t], in fixed point of so many bits, rounded and clipped. */
 struct clipc__taps {
-  size_t n, n_in;              /* outputs; inputs, all that may be read */
-  size_t n_row;                /* weights from output to output */
+  size_t n, n_in;               /* outputs; inputs, all that may be read */
+  size_t n_row;                 /* weights from output to output */
   const int32_t *first, *count; /* [n]; within n_in */
-  const int16_t *low, *high;   /* [n, n_row]; high may be NULL, when weights are low alone */
-  int bits;                    /* 0..22 */
+  const int16_t *low, *high;    /* [n, n_row]; high may be NULL, when weights are low alone */
+  int bits;                     /* 0..22 */
 };
 
 /* Weights are read by fours: count is a multiple of it wherever n_in is no less. */

@@ -26,78 +26,88 @@ PIXELS_AVX2_INLINE __m256i resize_weights_avx2(const int16_t *weights) {
   return _mm256_set1_epi64x(four);
 }
 
-/* Words of four pixels of three bands: red, green | blue, nothing; or of four bands. The pixels are the first twelve
- * bytes of a load, or where it would pass the end of the row, the last. */
-PIXELS_AVX2_INLINE __m256i resize_order_avx2(int n_bands, bool from_end) {
+/* Words of four pixels of three bands from the first twelve bytes of a load: red, green | blue, nothing; or of four
+ * bands. A number added to the order takes bytes further on; NIL stays nothing. */
+PIXELS_AVX2_INLINE __m256i resize_order_avx2(int n_bands) {
+  enum { NIL = -128 };
   if (n_bands == 4)
-    return _mm256_setr_epi8(0, -1, 4, -1, 8, -1, 12, -1, 1, -1, 5, -1, 9, -1, 13, -1, /**/ 2, -1, 6, -1, 10, -1, 14, -1,
-                            3, -1, 7, -1, 11, -1, 15, -1);
-  if (from_end)
-    return _mm256_setr_epi8(4, -1, 7, -1, 10, -1, 13, -1, 5, -1, 8, -1, 11, -1, 14, -1, /**/ 6, -1, 9, -1, 12, -1, 15,
-                            -1, -1, -1, -1, -1, -1, -1, -1, -1);
-  return _mm256_setr_epi8(0, -1, 3, -1, 6, -1, 9, -1, 1, -1, 4, -1, 7, -1, 10, -1, /**/ 2, -1, 5, -1, 8, -1, 11, -1, -1,
-                          -1, -1, -1, -1, -1, -1, -1);
+    return _mm256_setr_epi8(0, NIL, 4, NIL, 8, NIL, 12, NIL, 1, NIL, 5, NIL, 9, NIL, 13, NIL, /* half */ 2, NIL, 6, NIL,
+                            10, NIL, 14, NIL, 3, NIL, 7, NIL, 11, NIL, 15, NIL);
+  return _mm256_setr_epi8(0, NIL, 3, NIL, 6, NIL, 9, NIL, 1, NIL, 4, NIL, 7, NIL, 10, NIL, /* half */ 2, NIL, 5, NIL, 8,
+                          NIL, 11, NIL, NIL, NIL, NIL, NIL, NIL, NIL, NIL, NIL);
 }
 
-struct resize_sums_avx2 {
-  __m256i low[4], high[4]; /* of four rows */
+/* Four pixels of a row, in words. */
+PIXELS_AVX2_INLINE __m256i resize_words_avx2(const uint8_t *pixels, __m256i order) {
+  __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)pixels);
+  return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes), order);
+}
+
+/* What the outputs of a row have in common. */
+struct resize_common_avx2 {
+  __m256i order, half;
+  __m128i bits;
+  ptrdiff_t n_row_bytes;
 };
 
-PIXELS_AVX2_INLINE void resize_add_avx2(struct resize_sums_avx2 *sums, const uint8_t *const pixels[4], ptrdiff_t at,
-                                        __m256i order, const int16_t *low, const int16_t *high) {
+struct resize_sums_avx2 { /* of two rows: the sums of more would not fit into the registers */
+  __m256i low0, low1, high0, high1;
+};
+
+/* Adds four pixels of both rows. */
+PIXELS_AVX2_INLINE void resize_add_avx2(struct resize_sums_avx2 *sums, const uint8_t *in0, const uint8_t *in1,
+                                        const int16_t *low, const int16_t *high, bool wide, __m256i order) {
+  __m256i words0 = resize_words_avx2(in0, order), words1 = resize_words_avx2(in1, order);
   __m256i low_weights = resize_weights_avx2(low);
-  __m256i high_weights = high ? resize_weights_avx2(high) : _mm256_setzero_si256();
-  for (int r = 0; r < 4; r++) {
-    __m256i bytes = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(pixels[r] + at)));
-    __m256i words = _mm256_shuffle_epi8(bytes, order);
-    sums->low[r] = _mm256_add_epi32(sums->low[r], _mm256_madd_epi16(words, low_weights));
-    if (high) sums->high[r] = _mm256_add_epi32(sums->high[r], _mm256_madd_epi16(words, high_weights));
+  sums->low0 = _mm256_add_epi32(sums->low0, _mm256_madd_epi16(words0, low_weights));
+  sums->low1 = _mm256_add_epi32(sums->low1, _mm256_madd_epi16(words1, low_weights));
+  if (!wide) return;
+  __m256i high_weights = resize_weights_avx2(high);
+  sums->high0 = _mm256_add_epi32(sums->high0, _mm256_madd_epi16(words0, high_weights));
+  sums->high1 = _mm256_add_epi32(sums->high1, _mm256_madd_epi16(words1, high_weights));
+}
+
+/* One output of two rows of three or four bands, in words, from the n pixels whose first byte is at. */
+PIXELS_AVX2_INLINE __m256i resize_two_avx2(const uint8_t *in0, const uint8_t *in1, ptrdiff_t at, ptrdiff_t n,
+                                           const int16_t *low, const int16_t *high, int n_bands, bool wide,
+                                           const struct resize_common_avx2 *common) {
+  const __m256i zero = _mm256_setzero_si256();
+  struct resize_sums_avx2 sums = {zero, zero, zero, zero};
+  const uint8_t *pixels0 = in0 + at, *pixels1 = in1 + at;
+  ptrdiff_t t = 0, last = n - CLIPC__TAPS_STEP, last_at = at + last * n_bands;
+  for (; t < last; t += CLIPC__TAPS_STEP)
+    resize_add_avx2(&sums, pixels0 + t * n_bands, pixels1 + t * n_bands, low + t, high + t, wide, common->order);
+  /* A load of three bands reads four bytes too many. */
+  ptrdiff_t load_at = last_at + 16 > common->n_row_bytes ? common->n_row_bytes - 16 : last_at;
+  __m256i order = _mm256_add_epi8(common->order, _mm256_set1_epi8((char)(last_at - load_at)));
+  resize_add_avx2(&sums, in0 + load_at, in1 + load_at, low + t, high + t, wide, order);
+  if (wide) {
+    sums.low0 = _mm256_add_epi32(sums.low0, _mm256_slli_epi32(sums.high0, 15));
+    sums.low1 = _mm256_add_epi32(sums.low1, _mm256_slli_epi32(sums.high1, 15));
   }
-}
-
-/* The total of one row: low + high * 2^15. */
-PIXELS_AVX2_INLINE __m256i resize_total_avx2(const struct resize_sums_avx2 *sums, int r, bool wide) {
-  return wide ? _mm256_add_epi32(sums->low[r], _mm256_slli_epi32(sums->high[r], 15)) : sums->low[r];
-}
-
-/* Pixels of four rows, four bytes each. */
-PIXELS_AVX2_INLINE __m128i resize_pixels_avx2(const struct resize_sums_avx2 *sums, bool wide, __m256i half,
-                                              __m128i bits) {
-  __m256i ab = _mm256_hadd_epi32(resize_total_avx2(sums, 0, wide), resize_total_avx2(sums, 1, wide));
-  __m256i cd = _mm256_hadd_epi32(resize_total_avx2(sums, 2, wide), resize_total_avx2(sums, 3, wide));
-  ab = _mm256_sra_epi32(_mm256_add_epi32(ab, half), bits);
-  cd = _mm256_sra_epi32(_mm256_add_epi32(cd, half), bits);
-  __m256i words = _mm256_packs_epi32(ab, cd), bytes = _mm256_packus_epi16(words, words);
-  return _mm_unpacklo_epi16(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
+  return _mm256_sra_epi32(_mm256_add_epi32(_mm256_hadd_epi32(sums.low0, sums.low1), common->half), common->bits);
 }
 
 /* Four rows of three or four bands; rows may be the same. */
 PIXELS_AVX2_INLINE void resize_rows_avx2(uint8_t *const out[4], const uint8_t *const in[4], int n_bands, bool wide,
                                          const struct clipc__taps *taps) {
-  const __m256i order = resize_order_avx2(n_bands, false), order_at_end = resize_order_avx2(n_bands, true);
-  const __m256i half = _mm256_set1_epi32((int32_t)((1u << taps->bits) >> 1));
-  const __m128i bits = _mm_cvtsi32_si128(taps->bits);
+  const struct resize_common_avx2 common = {resize_order_avx2(n_bands),
+                                            _mm256_set1_epi32((int32_t)((1u << taps->bits) >> 1)),
+                                            _mm_cvtsi32_si128(taps->bits), (ptrdiff_t)taps->n_in * n_bands};
   for (size_t i = 0; i < taps->n; i++) {
-    const int16_t *low = taps->low + i * taps->n_row, *high = wide ? taps->high + i * taps->n_row : NULL;
-    ptrdiff_t at = (ptrdiff_t)taps->first[i] * n_bands, last = taps->count[i] - CLIPC__TAPS_STEP, t = 0;
-    struct resize_sums_avx2 sums;
-    for (int r = 0; r < 4; r++) sums.low[r] = sums.high[r] = _mm256_setzero_si256();
-    for (; t < last; t += CLIPC__TAPS_STEP)
-      resize_add_avx2(&sums, in, at + t * n_bands, order, low + t, wide ? high + t : NULL);
-    /* A load of three bands reads four bytes more than the four pixels. */
-    if (n_bands == 3 && at + last * 3 + 16 > (ptrdiff_t)taps->n_in * 3)
-      resize_add_avx2(&sums, in, at + t * 3 - 4, order_at_end, low + t, wide ? high + t : NULL);
-    else
-      resize_add_avx2(&sums, in, at + t * n_bands, order, low + t, wide ? high + t : NULL);
+    const int16_t *low = taps->low + i * taps->n_row, *high = wide ? taps->high + i * taps->n_row : low;
+    ptrdiff_t at = (ptrdiff_t)taps->first[i] * n_bands, n = taps->count[i];
+    __m256i first = resize_two_avx2(in[0], in[1], at, n, low, high, n_bands, wide, &common);
+    __m256i second = resize_two_avx2(in[2], in[3], at, n, low, high, n_bands, wide, &common);
+    __m256i words = _mm256_packs_epi32(first, second), bytes = _mm256_packus_epi16(words, words);
+    __m128i halves = _mm_unpacklo_epi16(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
     uint8_t pixels[16];
-    _mm_storeu_si128((__m128i *)(void *)pixels, resize_pixels_avx2(&sums, wide, half, bits));
-    size_t n_bytes = n_bands == 4 || i + 1 < taps->n ? 4 : 3; /* the fourth of three is written over by the next */
-    for (int r = 0; r < 4; r++) {
-      if (n_bytes == 4)
-        memcpy(out[r] + i * (size_t)n_bands, pixels + 4 * r, 4);
-      else
-        memcpy(out[r] + i * (size_t)n_bands, pixels + 4 * r, 3);
-    }
+    _mm_storeu_si128((__m128i *)(void *)pixels, halves);
+    size_t to = i * (size_t)n_bands;
+    if (n_bands == 4 || i + 1 < taps->n) /* the fourth byte of three bands is written over by the next pixel */
+      for (int r = 0; r < 4; r++) memcpy(out[r] + to, pixels + 4 * r, 4);
+    else
+      for (int r = 0; r < 4; r++) memcpy(out[r] + to, pixels + 4 * r, 3);
   }
 }
 
@@ -298,9 +308,9 @@ PIXELS_AVX2_INLINE void idct_bytes_avx2(__m256i rows[4], const __m256i v[8]) {
 PIXELS_AVX2_INLINE void idct_two_avx2(__m256i rows[4], const int16_t *first, const int16_t *second) {
   __m256i v[8];
   for (int i = 0; i < 8; i++)
-    v[i] = _mm256_inserti128_si256(
-        _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(first + 8 * i))),
-        _mm_loadu_si128((const __m128i *)(const void *)(second + 8 * i)), 1);
+    v[i] =
+        _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)(first + 8 * i))),
+                                _mm_loadu_si128((const __m128i *)(const void *)(second + 8 * i)), 1);
   __m256i some = v[1];
   for (int i = 2; i < 8; i++) some = _mm256_or_si256(some, v[i]);
   __m256i zeros = _mm256_cmpeq_epi64(some, _mm256_setzero_si256());
@@ -431,16 +441,11 @@ PIXELS_AVX2_INLINE void ycc_sixteen_avx2(__m256i rgb[3], __m256i y, __m256i cb, 
 
 /* 32 bytes of each band to 96: byte p of band c belongs at 3 p + c, and is first brought to that modulo 16. */
 PIXELS_AVX2_INLINE void ycc_interleave_avx2(uint8_t *out, __m256i r, __m256i g, __m256i b) {
-  const __m256i to_r = _mm256_broadcastsi128_si256(
-      _mm_setr_epi8(0, 11, 6, 1, 12, 7, 2, 13, 8, 3, 14, 9, 4, 15, 10, 5));
-  const __m256i to_g = _mm256_broadcastsi128_si256(
-      _mm_setr_epi8(5, 0, 11, 6, 1, 12, 7, 2, 13, 8, 3, 14, 9, 4, 15, 10));
-  const __m256i to_b = _mm256_broadcastsi128_si256(
-      _mm_setr_epi8(10, 5, 0, 11, 6, 1, 12, 7, 2, 13, 8, 3, 14, 9, 4, 15));
-  const __m256i at_1 = _mm256_broadcastsi128_si256(
-      _mm_setr_epi8(0, -1, 0, 0, -1, 0, 0, -1, 0, 0, -1, 0, 0, -1, 0, 0));
-  const __m256i at_2 = _mm256_broadcastsi128_si256(
-      _mm_setr_epi8(0, 0, -1, 0, 0, -1, 0, 0, -1, 0, 0, -1, 0, 0, -1, 0));
+  const __m256i to_r = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 11, 6, 1, 12, 7, 2, 13, 8, 3, 14, 9, 4, 15, 10, 5));
+  const __m256i to_g = _mm256_broadcastsi128_si256(_mm_setr_epi8(5, 0, 11, 6, 1, 12, 7, 2, 13, 8, 3, 14, 9, 4, 15, 10));
+  const __m256i to_b = _mm256_broadcastsi128_si256(_mm_setr_epi8(10, 5, 0, 11, 6, 1, 12, 7, 2, 13, 8, 3, 14, 9, 4, 15));
+  const __m256i at_1 = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, -1, 0, 0, -1, 0, 0, -1, 0, 0, -1, 0, 0, -1, 0, 0));
+  const __m256i at_2 = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 0, -1, 0, 0, -1, 0, 0, -1, 0, 0, -1, 0, 0, -1, 0));
   r = _mm256_shuffle_epi8(r, to_r);
   g = _mm256_shuffle_epi8(g, to_g);
   b = _mm256_shuffle_epi8(b, to_b);

@@ -107,6 +107,11 @@ static void softmax_f32_ref(float *x, size_t n, size_t n_all) {
   for (size_t i = n; i < n_all; i++) x[i] = 0.0f;
 }
 
+static void transpose_f32_ref(float *y, size_t y_stride, const float *x, size_t x_stride, size_t rows, size_t cols) {
+  for (size_t i = 0; i < rows; i++)
+    for (size_t j = 0; j < cols; j++) y[j * y_stride + i] = x[i * x_stride + j];
+}
+
 static void quick_gelu_f32_ref(float *x, size_t n) {
   for (size_t i = 0; i < n; i++) x[i] = x[i] / (1.0f + expf(-1.702f * x[i]));
 }
@@ -186,6 +191,7 @@ void clipc__kernels_ref(struct clipc__kernels *kernels) {
       .finish = finish_ref,
       .layer_norm_f32 = layer_norm_f32_ref,
       .softmax_f32 = softmax_f32_ref,
+      .transpose_f32 = transpose_f32_ref,
       .peak = {peak_ref, peak_ref, peak_ref},
   };
   memcpy(kernels->activation_f32, activation_ref, sizeof activation_ref);

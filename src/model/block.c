@@ -37,7 +37,8 @@ static void self_attention(struct clipc__workspace *ws, const struct clipc__tran
 void clipc__block_step(struct clipc__workspace *ws, const struct clipc__transformer *transformer, bool pool) {
   const struct clipc__transformer_config *config = &transformer->config;
   const struct clipc__block_weights *block = &transformer->blocks[ws->next_block++];
-  size_t width = (size_t)config->width, mlp_width = (size_t)config->mlp_width, rows = ws->sequences.start[ws->sequences.n];
+  size_t width = (size_t)config->width, mlp_width = (size_t)config->mlp_width,
+         rows = ws->sequences.start[ws->sequences.n];
   float *x = ws->hidden;
   if (pool && ws->next_block == config->n_layers) {
     x = ws->pooled;

@@ -2,12 +2,16 @@
  * The order here is the order of a packed file. */
 #include "model/model.h"
 
+#include <string.h>
+
 #define LAYOUT_ALIGNMENT 64u
 
 static const void *place(struct clipc__layout *layout, size_t n, size_t size) {
   size_t at = layout->n_bytes;
   layout->n_bytes += (n * size + LAYOUT_ALIGNMENT - 1) & ~(size_t)(LAYOUT_ALIGNMENT - 1);
-  return layout->base ? layout->base + at : NULL;
+  if (layout->base == NULL) return NULL;
+  if (layout->clear) memset(layout->base + at + n * size, 0, layout->n_bytes - at - n * size);
+  return layout->base + at;
 }
 
 static void place_linear(struct clipc__layout *layout, struct clipc__linear *linear, bool bias) {
@@ -99,9 +103,16 @@ clipc_status clipc__vision_shape(struct clipc_model *model, clipc_error *error) 
   return shape_blocks(model, &vision->transformer, &config->transformer, error);
 }
 
+bool clipc__text_needs_pads(const struct clipc__text_config *config) {
+  return !config->causal || config->pooling == CLIPC__POOL_LAST;
+}
+
 clipc_status clipc__text_shape(struct clipc_model *model, clipc_error *error) {
   struct clipc__text *text = &model->text;
   const struct clipc__text_config *config = &model->config.text;
+  if (clipc__text_needs_pads(config) && (config->pad_id < 0 || config->pad_id >= config->vocab_size))
+    return clipc__fail(error, CLIPC_E_MODEL, "the text tower's pad_id %d is not in its vocabulary of %d",
+                       config->pad_id, config->vocab_size);
   text->config = *config;
   text->projection =
       shape_linear(outer_gemm(model), (size_t)model->config.embedding_dimension, (size_t)config->transformer.width);

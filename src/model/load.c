@@ -20,6 +20,7 @@ struct tower_loader {
   struct clipc__arena *staging; /* f32 that is not in the file as such, until it is packed */
   struct clipc__pack_job *jobs;
   size_t n_jobs;
+  struct clipc__synthetic *synthetic; /* where tensors come from when there is no file; else NULL */
   clipc_status status;
   clipc_error *error;
 };
@@ -31,6 +32,11 @@ static const float *fetch(struct tower_loader *loader, enum clipc__part part, in
   const char *name =
       clipc__part_name(buffer, loader->naming, loader->tower, part, loader->layer, loader->projection_bias);
   struct clipc__arena *arena = part == CLIPC__TOKEN_EMBEDDING ? &loader->model->arena : loader->staging;
+  if (loader->synthetic != NULL) {
+    data = clipc__synthetic_tensor(loader->synthetic, loader->tower, part, loader->layer, rank, shape, arena);
+    if (data == NULL) loader->status = clipc__no_memory(loader->error, name);
+    return data;
+  }
   loader->status = clipc__tensor_f32(&data, &loader->model->tensors, name, rank, shape, arena, loader->error);
   return data;
 }
@@ -63,7 +69,8 @@ static void pack_later(struct tower_loader *loader, const struct clipc__linear *
                        struct clipc__linear_source source) {
   if (source.factor == 0.0f) source.factor = 1.0f;
   if (source.w_stride == 0) source.w_stride = linear->n_in;
-  if (loader->status == CLIPC_OK) loader->jobs[loader->n_jobs++] = (struct clipc__pack_job){linear, source, 0};
+  if (loader->status == CLIPC_OK)
+    loader->jobs[loader->n_jobs++] = (struct clipc__pack_job){.linear = linear, .source = source};
 }
 
 static struct clipc__linear_source fetch_linear(struct tower_loader *loader, enum clipc__part weight,
@@ -134,8 +141,8 @@ static void load_vision(struct tower_loader *loader, struct clipc__vision *visio
   const float *kernel = fetch(loader, CLIPC__PATCH_EMBEDDING, 4, (uint64_t[]){width, 3, patch, patch});
   pack_later(loader, &vision->patch_embedding, (struct clipc__linear_source){.w = kernel});
   copy_to(loader, vision->class_embedding, fetch_vector(loader, CLIPC__CLASS_EMBEDDING, width), width);
-  copy_to(loader, vision->position_embedding,
-          fetch_matrix(loader, CLIPC__POSITION_EMBEDDING, vision->n_tokens, width), vision->n_tokens * width);
+  copy_to(loader, vision->position_embedding, fetch_matrix(loader, CLIPC__POSITION_EMBEDDING, vision->n_tokens, width),
+          vision->n_tokens * width);
   if (config->ln_pre) load_norm(loader, &vision->ln_pre, CLIPC__LN_PRE_WEIGHT, CLIPC__LN_PRE_BIAS, width);
   load_blocks(loader, &vision->transformer);
   load_norm(loader, &vision->ln_post, CLIPC__LN_FINAL_WEIGHT, CLIPC__LN_FINAL_BIAS, width);
@@ -145,13 +152,6 @@ static void load_vision(struct tower_loader *loader, struct clipc__vision *visio
 static void load_text(struct tower_loader *loader, struct clipc__text *text) {
   const struct clipc__text_config *config = &text->config;
   size_t width = (size_t)config->transformer.width, context = (size_t)config->context_length;
-  bool pads_count = !config->causal || config->pooling == CLIPC__POOL_LAST;
-  if (pads_count && (config->pad_id < 0 || config->pad_id >= config->vocab_size)) {
-    loader->status =
-        clipc__fail(loader->error, CLIPC_E_MODEL, "the text tower's pad_id %d is not in its vocabulary of %d",
-                    config->pad_id, config->vocab_size);
-    return;
-  }
   text->token_embedding = fetch_matrix(loader, CLIPC__TOKEN_EMBEDDING, (size_t)config->vocab_size, width);
   copy_to(loader, text->position_embedding, fetch_matrix(loader, CLIPC__POSITION_EMBEDDING, context, width),
           context * width);
@@ -164,7 +164,7 @@ static void load_text(struct tower_loader *loader, struct clipc__text *text) {
 /* Lays one tower out in memory of the model's arena, fetches it and packs it. */
 static void load_tower(struct tower_loader *loader, int tower) {
   struct clipc_model *model = loader->model;
-  struct clipc__layout layout = {NULL, 0};
+  struct clipc__layout layout = {.clear = true};
   bool image = tower == CLIPC_TOWER_IMAGE;
   struct clipc__arena staging = {.allocator = model->allocator};
   if (loader->status == CLIPC_OK)
@@ -189,7 +189,9 @@ static void load_tower(struct tower_loader *loader, int tower) {
     load_text(loader, &model->text);
   }
   if (loader->status == CLIPC_OK) clipc__pack_linears(loader->jobs, loader->n_jobs, model->n_threads);
+  model->memory[image ? 0 : 1] = layout;
   clipc__arena_free(&staging);
+  for (size_t i = 0; i < model->tensors.n_files; i++) clipc__file_rest(&model->tensors.files[i]);
 }
 
 /* logit_scale is stored as a logarithm. A folder of one tower need not have it. */
@@ -210,8 +212,8 @@ static void load_scale(struct tower_loader *loader) {
                                  isfinite(model->logit_scale) ? "logit_bias" : "the exponential of logit_scale");
 }
 
-/* A folder without tokeniser files still embeds ids: the sentence is kept for whoever asks for more. */
-static clipc_status load_tokenizer(struct clipc_model *model, const char *folder, clipc_error *error) {
+clipc_status clipc__model_open_tokenizer(struct clipc__tokenizer **out, const struct clipc_model *model,
+                                         const struct clipc__store *store, clipc_error *error) {
   static const enum clipc__cleaning cleaning[] = {[CLIPC__TEXT_HF] = CLIPC__CLEAN_HF,
                                                   [CLIPC__TEXT_LOWER] = CLIPC__CLEAN_LOWER,
                                                   [CLIPC__TEXT_WHITESPACE] = CLIPC__CLEAN_WHITESPACE,
@@ -222,32 +224,78 @@ static clipc_status load_tokenizer(struct clipc_model *model, const char *folder
       .max_text_bytes = model->options.limits.max_text_bytes,
       .max_config_bytes = model->options.limits.max_config_bytes,
   };
-  clipc_status status =
-      clipc__tokenizer_open(&model->tokenizer, folder, &options, &model->allocator, &model->tokenizer_error);
+  return clipc__tokenizer_open(out, store, &options, &model->allocator, error);
+}
+
+/* A folder without tokeniser files still embeds ids: the sentence is kept for whoever asks for more. */
+static clipc_status load_tokenizer(struct clipc_model *model, const struct clipc__store *store, clipc_error *error) {
+  clipc_status status = clipc__model_open_tokenizer(&model->tokenizer, model, store, &model->tokenizer_error);
   if (status == CLIPC_OK || status == CLIPC_E_IO) return CLIPC_OK;
   if (error) *error = model->tokenizer_error;
   return status;
 }
 
-clipc_status clipc__model_load(struct clipc_model *model, const char *folder, clipc_error *error) {
+static clipc_status load_towers(struct tower_loader *loader) {
+  struct clipc_model *model = loader->model;
+  if (model->config.vision.present) load_tower(loader, CLIPC_TOWER_IMAGE);
+  if (model->config.text.present) load_tower(loader, CLIPC_TOWER_TEXT);
+  load_scale(loader);
+  if (loader->status == CLIPC_OK) model->embedding_dimension = (size_t)model->config.embedding_dimension;
+  return loader->status;
+}
+
+clipc_status clipc__model_load_synthetic(struct clipc_model *model, const char *shape, clipc_error *error) {
   model->arena.allocator = model->allocator;
-  clipc_status status = clipc__config_read(&model->config, folder, &model->options, error);
+  clipc_status status = clipc__synthetic_config(&model->config, shape, &model->options, error);
+  if (status != CLIPC_OK) return status;
+  struct clipc__synthetic synthetic = {.model = model};
+  clipc__fail(&model->tokenizer_error, CLIPC_E_MODEL, "a synthetic model has no tokeniser");
+  return load_towers(&(struct tower_loader){
+      .model = model, .naming = CLIPC__NAMES_HF, .synthetic = &synthetic, .status = CLIPC_OK, .error = error});
+}
+
+/* Of what was read only the token embedding is used where it lies: the towers have their numbers in their own memory.
+ */
+static clipc_status rest_tensors(struct clipc_model *model, clipc_error *error) {
+  struct clipc__tensors *tensors = &model->tensors;
+  const char *rows = (const char *)model->text.token_embedding;
+  for (size_t i = 0; i < tensors->n_files && rows != NULL; i++) {
+    const struct clipc__file *file = &tensors->files[i];
+    const char *data = (const char *)file->data;
+    if (rows < data || rows >= data + file->n_bytes) continue;
+    if (file->mapped) return CLIPC_OK;
+    size_t n = (size_t)model->text.config.vocab_size * (size_t)model->text.config.transformer.width;
+    float *copy = clipc__arena_take_unset(&model->arena, n, sizeof *copy);
+    if (copy == NULL) return clipc__no_memory(error, "the token embedding");
+    memcpy(copy, rows, n * sizeof *copy);
+    model->text.token_embedding = copy;
+  }
+  clipc__tensors_close(tensors);
+  return CLIPC_OK;
+}
+
+clipc_status clipc__model_load(struct clipc_model *model, const char *folder, clipc_error *error) {
+  struct clipc__store store = {.path = folder};
+  model->arena.allocator = model->allocator;
+  model->folder = clipc__arena_string(&model->arena, folder, strlen(folder));
+  if (model->folder == NULL) return clipc__no_memory(error, folder);
+  clipc_status status = clipc__config_read(&model->config, &store, &model->options, error);
   if (status != CLIPC_OK) return status;
   status = clipc__tensors_open(&model->tensors, folder, model->config.open_clip, &model->options, error);
   if (status != CLIPC_OK) return status;
+  model->weights_name = model->tensors.file_name;
   struct tower_loader loader = {.model = model, .status = CLIPC_OK, .error = error};
   status = clipc__naming_detect(&loader.naming, &model->tensors, &model->config, error);
   if (status != CLIPC_OK) return status;
-  if (model->config.vision.present) load_tower(&loader, CLIPC_TOWER_IMAGE);
-  if (model->config.text.present) load_tower(&loader, CLIPC_TOWER_TEXT);
-  load_scale(&loader);
-  if (loader.status != CLIPC_OK) return loader.status;
-  model->embedding_dimension = (size_t)model->config.embedding_dimension;
-  return model->config.text.present ? load_tokenizer(model, folder, error) : CLIPC_OK;
+  status = load_towers(&loader);
+  if (status == CLIPC_OK) status = rest_tensors(model, error);
+  if (status != CLIPC_OK) return status;
+  return model->config.text.present ? load_tokenizer(model, &store, error) : CLIPC_OK;
 }
 
 void clipc__model_unload(struct clipc_model *model) {
   clipc__tokenizer_close(model->tokenizer);
+  clipc__packed_close(model->packed);
   clipc__tensors_close(&model->tensors);
   clipc__arena_free(&model->arena);
 }

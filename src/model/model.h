@@ -46,6 +46,14 @@ struct clipc__text {
   struct clipc__linear projection; /* [embedding, width], where config.projection */
 };
 
+/* A tower's numbers lie in one piece of memory, in an order that its configuration and the gemms fix. Laying out
+ * counts, and where base is set points the tower's parts into it; what lies there is filled in, or mapped. */
+struct clipc__layout {
+  char *base; /* aligned to 64, or NULL */
+  size_t n_bytes;
+  bool clear; /* sets what lies between the parts to nought */
+};
+
 struct clipc_model {
   clipc_allocator allocator;
   int n_references; /* atomic */
@@ -53,11 +61,15 @@ struct clipc_model {
   clipc_options options; /* with effective limits and threads */
   struct clipc__kernels kernels;
   struct clipc__config config;
-  struct clipc__tensors tensors; /* of the folder, while something points into it */
-  struct clipc__arena arena;     /* the towers' memory */
-  struct clipc__vision vision;   /* config.present says whether it is open */
+  struct clipc__tensors tensors;  /* of the folder, while something points into it */
+  const char *folder;             /* its path; NULL: not from a folder */
+  const char *weights_name;       /* of the weight file within the folder */
+  struct clipc__packed *packed;   /* the packed file that the model is from, or NULL */
+  struct clipc__arena arena;      /* the towers' memory */
+  struct clipc__layout memory[2]; /* the image and the text tower's piece of it; not those of a packed file */
+  struct clipc__vision vision;    /* config.present says whether it is open */
   struct clipc__text text;
-  struct clipc__tokenizer *tokenizer; /* NULL: tokenizer_error says why */
+  struct clipc__tokenizer *tokenizer; /* of a folder; NULL: tokenizer_error says why */
   clipc_error tokenizer_error;
   size_t embedding_dimension;
   float logit_scale, logit_bias;
@@ -68,15 +80,55 @@ struct clipc_model {
 CLIPC_PRIVATE clipc_status clipc__model_load(struct clipc_model *model, const char *folder, clipc_error *error);
 CLIPC_PRIVATE void clipc__model_unload(struct clipc_model *model);
 
-/* A tower's numbers lie in one piece of memory, in an order that its configuration and the gemms fix. Laying out
- * counts, and where base is set points the tower's parts into it; what lies there is filled in, or mapped. */
-struct clipc__layout {
-  char *base; /* aligned to 64, or NULL */
-  size_t n_bytes;
+/* Opens the tokeniser that the model's configuration asks for; _IO where the store has none. */
+CLIPC_PRIVATE clipc_status clipc__model_open_tokenizer(struct clipc__tokenizer **out, const struct clipc_model *model,
+                                                       const struct clipc__store *store, clipc_error *error);
+
+/* ---- packed files (pack.c writes, packed.c opens) */
+
+/* The same as clipc__model_load from a packed file. Towers are laid out in the file, but neither compared with their
+ * checksums nor brought into another shape before they are used, and the tokeniser is not opened. */
+CLIPC_PRIVATE clipc_status clipc__model_load_packed(struct clipc_model *model, const char *path, clipc_error *error);
+CLIPC_PRIVATE void clipc__packed_close(struct clipc__packed *packed);
+CLIPC_PRIVATE const struct clipc_packing *clipc__packed_packing(const struct clipc__packed *packed);
+/* Whether a file begins as a packed file does. */
+CLIPC_PRIVATE bool clipc__is_packed(const char *path);
+
+/* What comes before the first computation with a tower: on a packed file's, the checksums and the repacking. Safe from
+ * any thread. _FORMAT (file and section named; the same at every call) or _NO_MEMORY (which may be tried again). */
+CLIPC_PRIVATE clipc_status clipc__model_tower_ready(struct clipc_model *model, int tower, clipc_error *error);
+/* The same for the rows of the token embedding that belong to these ids, which are in the vocabulary. */
+CLIPC_PRIVATE clipc_status clipc__model_ids_ready(const struct clipc_model *model, const int32_t *ids, size_t n_ids,
+                                                  clipc_error *error);
+/* The tokeniser, opened now if it was not yet; _MODEL where there are no files for one. Safe from any thread. */
+CLIPC_PRIVATE clipc_status clipc__model_tokenizer(const struct clipc__tokenizer **out, const struct clipc_model *model,
+                                                  clipc_error *error);
+
+/* Writes a model that is from a folder as a packed file. */
+CLIPC_PRIVATE clipc_status clipc__model_write(const struct clipc_model *model, const char *path, clipc_error *error);
+
+/* The same of random weights, in a shape of that name. */
+CLIPC_PRIVATE clipc_status clipc__model_load_synthetic(struct clipc_model *model, const char *shape,
+                                                       clipc_error *error);
+
+/* Where such weights come from (synthetic.c). All zero but for model; used for one tower after the other. */
+struct clipc__synthetic {
+  const struct clipc_model *model;
+  int tower;
+  const float *parts[CLIPC__N_PARTS];
 };
+CLIPC_PRIVATE clipc_status clipc__synthetic_config(struct clipc__config *config, const char *shape,
+                                                   const clipc_options *options, clipc_error *error);
+/* A tensor in memory of the arena, which lives as long as the tower is loaded; NULL when there is no memory. */
+CLIPC_PRIVATE const float *clipc__synthetic_tensor(struct clipc__synthetic *synthetic, int tower, enum clipc__part part,
+                                                   int layer, int rank, const uint64_t *shape,
+                                                   struct clipc__arena *arena);
+
 /* Sets shapes and gemms of a tower by the model's configuration and precision, blocks of its arena included. */
 CLIPC_PRIVATE clipc_status clipc__vision_shape(struct clipc_model *model, clipc_error *error);
 CLIPC_PRIVATE clipc_status clipc__text_shape(struct clipc_model *model, clipc_error *error);
+/* Whether pads count in a text that is shorter than the context; pad_id is then in the vocabulary. */
+CLIPC_PRIVATE bool clipc__text_needs_pads(const struct clipc__text_config *config);
 CLIPC_PRIVATE void clipc__vision_layout(struct clipc__layout *layout, struct clipc__vision *vision);
 CLIPC_PRIVATE void clipc__text_layout(struct clipc__layout *layout, struct clipc__text *text);
 
@@ -84,7 +136,8 @@ CLIPC_PRIVATE void clipc__text_layout(struct clipc__layout *layout, struct clipc
 struct clipc__pack_job {
   const struct clipc__linear *linear; /* laid out; what it points to is written */
   struct clipc__linear_source source;
-  size_t first_panel; /* of all jobs' */
+  const struct clipc__linear *packed; /* for another gemm; NULL: from source */
+  size_t first_panel;                 /* of all jobs' */
 };
 CLIPC_PRIVATE void clipc__pack_linears(struct clipc__pack_job *jobs, size_t n_jobs, int n_threads);
 

@@ -1,4 +1,5 @@
-/* Packs the linear layers of a tower on all threads, a panel at a time: natural f32 in, panels out. */
+/* Packs the linear layers of a tower on all threads, a panel at a time: natural f32, or panels of another shape, in;
+ * panels out. */
 #include "base/threads.h"
 #include "model/model.h"
 
@@ -21,9 +22,13 @@ static void pack_chunk(void *context, size_t panel, int slot) {
   (void)slot;
   const struct clipc__pack_job *job = job_of_panel(context, panel);
   const struct clipc__linear *linear = job->linear;
-  clipc__pack_panel(linear->gemm, linear->n_out, linear->n_in, panel - job->first_panel, (void *)(uintptr_t)linear->panels,
-                    (float *)(uintptr_t)linear->bias, (float *)(uintptr_t)linear->scale,
-                    (int32_t *)(uintptr_t)linear->sum, &job->source);
+  if (job->packed != NULL) {
+    clipc__repack_panel(linear, panel - job->first_panel, job->packed);
+    return;
+  }
+  clipc__pack_panel(linear->gemm, linear->n_out, linear->n_in, panel - job->first_panel,
+                    (void *)(uintptr_t)linear->panels, (float *)(uintptr_t)linear->bias,
+                    (float *)(uintptr_t)linear->scale, (int32_t *)(uintptr_t)linear->sum, &job->source);
 }
 
 void clipc__pack_linears(struct clipc__pack_job *jobs, size_t n_jobs, int n_threads) {

@@ -69,7 +69,8 @@ clipc_status clipc__workspace_make(struct clipc__workspace *ws, const struct cli
 }
 
 void clipc__workspace_free(struct clipc__workspace *ws, const struct clipc_model *model) {
-  void *buffers[] = {ws->pixels, ws->ids,       ws->hidden,           ws->attended,          ws->wide,           ws->pooled,
-                     ws->start,  ws->pooled_at, ws->compute.prepared, ws->compute.row_scale, ws->compute.scratch};
+  void *buffers[] = {ws->pixels,         ws->ids,   ws->hidden,    ws->attended,         ws->wide,
+                     ws->pooled,         ws->start, ws->pooled_at, ws->compute.prepared, ws->compute.row_scale,
+                     ws->compute.scratch};
   for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) clipc__free(&model->allocator, buffers[i]);
 }

@@ -285,20 +285,21 @@ static clipc_status specials_check_config(struct specials_context *c) {
   return CLIPC_OK;
 }
 
-static clipc_status specials_load(struct specials_context *c, cJSON **json, const char *folder, const char *name,
+static clipc_status specials_load(struct specials_context *c, cJSON **json, const char *name,
                                   const struct clipc__tokenizer_options *options) {
-  c->path = clipc__vocabulary_path(c->vocabulary, folder, name);
+  c->path = clipc__vocabulary_path(c->vocabulary, name);
   if (c->path == NULL) return clipc__no_memory(c->error, name);
-  return clipc__tokenizer_json(json, c->path, options->max_config_bytes, true, &c->arena->allocator, c->error);
+  return clipc__tokenizer_json(json, c->vocabulary->store, c->path, options->max_config_bytes, true,
+                               &c->arena->allocator, c->error);
 }
 
-static clipc_status specials_build(struct specials_context *c, const cJSON *defaults, const char *folder,
+static clipc_status specials_build(struct specials_context *c, const cJSON *defaults,
                                    const struct clipc__tokenizer_options *options) {
-  clipc_status status = specials_load(c, &c->config, folder, "tokenizer_config.json", options);
+  clipc_status status = specials_load(c, &c->config, "tokenizer_config.json", options);
   if (status == CLIPC_OK) status = specials_check_config(c);
   if (status == CLIPC_OK && !clipc__json_field(c->config, "added_tokens_decoder")) {
-    status = specials_load(c, &c->map, folder, "special_tokens_map.json", options);
-    if (status == CLIPC_OK) status = specials_load(c, &c->added, folder, "added_tokens.json", options);
+    status = specials_load(c, &c->map, "special_tokens_map.json", options);
+    if (status == CLIPC_OK) status = specials_load(c, &c->added, "added_tokens.json", options);
   }
   if (status != CLIPC_OK) return status;
   specials_name(c, defaults);
@@ -312,12 +313,12 @@ static clipc_status specials_build(struct specials_context *c, const cJSON *defa
 }
 
 clipc_status clipc__specials_open(struct clipc__specials *specials, struct clipc__arena *arena,
-                                  struct clipc__vocabulary *vocabulary, const char *folder,
-                                  const struct clipc__tokenizer_options *options, clipc_error *error) {
+                                  struct clipc__vocabulary *vocabulary, const struct clipc__tokenizer_options *options,
+                                  clipc_error *error) {
   struct specials_context c = {.specials = specials, .arena = arena, .vocabulary = vocabulary, .error = error};
   cJSON *defaults = cJSON_Parse("{\"bos_token\": \"<|startoftext|>\", \"eos_token\": \"<|endoftext|>\","
                                 " \"unk_token\": \"<|endoftext|>\", \"pad_token\": \"<|endoftext|>\"}");
-  clipc_status status = defaults ? specials_build(&c, defaults, folder, options) : clipc__no_memory(error, folder);
+  clipc_status status = defaults ? specials_build(&c, defaults, options) : clipc__no_memory(error, "the added tokens");
   cJSON_Delete(defaults);
   cJSON_Delete(c.config);
   cJSON_Delete(c.map);

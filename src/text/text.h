@@ -6,6 +6,7 @@
 #define CLIPC_TEXT_H
 
 #include "base/base.h"
+#include "base/store.h"
 
 enum clipc__cleaning {
   CLIPC__CLEAN_HF,          /* transformers' CLIPTokenizer: NFC, white space, per-character lower case */
@@ -26,7 +27,7 @@ struct clipc__tokenizer;
  * whatever of these it has). Immutable once open; may be shared by threads.
  * Returns CLIPC_OK; _IO (the folder has none of the files: the sentence names them), _FORMAT (a broken
  * file, named), _UNSUPPORTED (a tokenizer.json of another kind, field named), _LIMIT, _NO_MEMORY. */
-CLIPC_PRIVATE clipc_status clipc__tokenizer_open(struct clipc__tokenizer **out, const char *folder,
+CLIPC_PRIVATE clipc_status clipc__tokenizer_open(struct clipc__tokenizer **out, const struct clipc__store *store,
                                                  const struct clipc__tokenizer_options *options,
                                                  const clipc_allocator *allocator, clipc_error *error);
 CLIPC_PRIVATE void clipc__tokenizer_close(struct clipc__tokenizer *tokenizer);

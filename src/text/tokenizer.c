@@ -16,15 +16,14 @@ struct clipc__tokenizer {
   struct clipc__specials specials;
 };
 
-static clipc_status tokenizer_fill(struct clipc__tokenizer *t, struct clipc__vocabulary *v, const char *folder,
-                                   clipc_error *error) {
+static clipc_status tokenizer_fill(struct clipc__tokenizer *t, struct clipc__vocabulary *v, clipc_error *error) {
   bool hf = t->options.cleaning == CLIPC__CLEAN_HF;
-  clipc_status status = clipc__vocabulary_open(v, &t->bpe, &t->arena, folder, &t->options, error);
+  clipc_status status = clipc__vocabulary_open(v, &t->bpe, &t->arena, &t->options, error);
   if (status != CLIPC_OK) return status;
   t->bpe.hf = hf;
   t->specials.unknown = -1;
   if (hf) {
-    status = clipc__specials_open(&t->specials, &t->arena, v, folder, &t->options, error);
+    status = clipc__specials_open(&t->specials, &t->arena, v, &t->options, error);
     if (status != CLIPC_OK) return status;
   } else {
     t->specials.start = clipc__vocabulary_find(v, "<|startoftext|>", 15);
@@ -43,19 +42,19 @@ static clipc_status tokenizer_fill(struct clipc__tokenizer *t, struct clipc__voc
   return CLIPC_OK;
 }
 
-clipc_status clipc__tokenizer_open(struct clipc__tokenizer **out, const char *folder,
+clipc_status clipc__tokenizer_open(struct clipc__tokenizer **out, const struct clipc__store *store,
                                    const struct clipc__tokenizer_options *options, const clipc_allocator *allocator,
                                    clipc_error *error) {
   *out = NULL;
   if (options->context_length < 2)
-    return clipc__fail(error, CLIPC_E_INVALID, "%s: a context of %zu has no room for start and end token", folder,
+    return clipc__fail(error, CLIPC_E_INVALID, "%s: a context of %zu has no room for start and end token", store->path,
                        options->context_length);
   struct clipc__tokenizer *t = clipc__alloc_zeroed(allocator, 1, sizeof *t);
   if (t == NULL) return clipc__no_memory(error, "the tokeniser");
   t->arena.allocator = *allocator;
   t->options = *options;
-  struct clipc__vocabulary vocabulary = {.arena.allocator = *allocator};
-  clipc_status status = tokenizer_fill(t, &vocabulary, folder, error);
+  struct clipc__vocabulary vocabulary = {.store = store, .arena.allocator = *allocator};
+  clipc_status status = tokenizer_fill(t, &vocabulary, error);
   clipc__vocabulary_close(&vocabulary);
   if (status == CLIPC_OK)
     *out = t;

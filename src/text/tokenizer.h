@@ -80,6 +80,7 @@ CLIPC_PRIVATE void clipc__bpe_work_free(struct clipc__bpe_work *work);
 
 /* Names and ids while a folder is being opened; lives in arena, keys may lie in json. */
 struct clipc__vocabulary {
+  const struct clipc__store *store; /* of the files; set before it is opened */
   struct clipc__arena arena;
   struct cJSON *json; /* tokenizer.json or vocab.json; NULL where ids follow from the merges */
   bool whole;         /* json is a tokenizer.json */
@@ -91,16 +92,17 @@ struct clipc__vocabulary {
 
 /* Reads the names, the ids and the merges; bpe's tables go to the other arena. */
 CLIPC_PRIVATE clipc_status clipc__vocabulary_open(struct clipc__vocabulary *vocabulary, struct clipc__bpe *bpe,
-                                                  struct clipc__arena *arena, const char *folder,
+                                                  struct clipc__arena *arena,
                                                   const struct clipc__tokenizer_options *options, clipc_error *error);
 CLIPC_PRIVATE void clipc__vocabulary_close(struct clipc__vocabulary *vocabulary);
 CLIPC_PRIVATE int32_t clipc__vocabulary_find(const struct clipc__vocabulary *vocabulary, const char *name,
                                              size_t n_bytes); /* -1: not there */
 /* folder/name, kept in the vocabulary's arena; NULL when there is no memory. */
-CLIPC_PRIVATE char *clipc__vocabulary_path(struct clipc__vocabulary *vocabulary, const char *folder, const char *name);
+CLIPC_PRIVATE char *clipc__vocabulary_path(struct clipc__vocabulary *vocabulary, const char *name);
 /* A JSON file in which no string hides a NUL; cJSON_Delete it. *out is NULL when optional and not there. */
-CLIPC_PRIVATE clipc_status clipc__tokenizer_json(struct cJSON **out, const char *path, uint64_t max_bytes,
-                                                 bool optional, const clipc_allocator *allocator, clipc_error *error);
+CLIPC_PRIVATE clipc_status clipc__tokenizer_json(struct cJSON **out, const struct clipc__store *store, const char *path,
+                                                 uint64_t max_bytes, bool optional, const clipc_allocator *allocator,
+                                                 clipc_error *error);
 /* The value of a key of an object, the last one where it is there twice (as Python reads it); NULL: none. */
 CLIPC_PRIVATE const struct cJSON *clipc__json_field(const struct cJSON *object, const char *name);
 /* Refuses a tokenizer.json whose steps are not CLIP's, by the name of the field (tokenizer_json.c). */
@@ -145,7 +147,7 @@ struct clipc__specials {
   int32_t start, end, unknown; /* unknown may be -1 */
 };
 CLIPC_PRIVATE clipc_status clipc__specials_open(struct clipc__specials *specials, struct clipc__arena *arena,
-                                                struct clipc__vocabulary *vocabulary, const char *folder,
+                                                struct clipc__vocabulary *vocabulary,
                                                 const struct clipc__tokenizer_options *options, clipc_error *error);
 
 #endif

@@ -241,7 +241,7 @@ static clipc_status vocabulary_merges_file(struct clipc__vocabulary *v, struct c
                                            const struct clipc__tokenizer_options *options, clipc_error *error) {
   struct clipc__file file;
   struct clipc__bytes joined = {.allocator = v->arena.allocator};
-  clipc_status status = clipc__file_open(&file, path, false, options->max_config_bytes, &v->arena.allocator, error);
+  clipc_status status = clipc__store_open(&file, v->store, path, options->max_config_bytes, &v->arena.allocator, error);
   if (status != CLIPC_OK) return status;
   status = vocabulary_text_merges(v, bpe, arena, &file, path, openai, &joined, error);
   clipc__file_close(&file);
@@ -262,12 +262,12 @@ static size_t json_nul(const uint8_t *text, size_t n_bytes) {
   return SIZE_MAX;
 }
 
-clipc_status clipc__tokenizer_json(cJSON **out, const char *path, uint64_t max_bytes, bool optional,
-                                   const clipc_allocator *allocator, clipc_error *error) {
+clipc_status clipc__tokenizer_json(cJSON **out, const struct clipc__store *store, const char *path, uint64_t max_bytes,
+                                   bool optional, const clipc_allocator *allocator, clipc_error *error) {
   struct clipc__file file;
   *out = NULL;
-  if (optional && !clipc__is_file(path)) return CLIPC_OK;
-  clipc_status status = clipc__file_open(&file, path, false, max_bytes, allocator, error);
+  if (optional && !clipc__store_has(store, path)) return CLIPC_OK;
+  clipc_status status = clipc__store_open(&file, store, path, max_bytes, allocator, error);
   if (status != CLIPC_OK) return status;
   const char *text = (const char *)file.data, *end = text;
   size_t nul = json_nul(file.data, file.n_bytes);
@@ -292,8 +292,8 @@ clipc_status clipc__tokenizer_json(cJSON **out, const char *path, uint64_t max_b
 
 /* ---- the folder */
 
-char *clipc__vocabulary_path(struct clipc__vocabulary *v, const char *folder, const char *name) {
-  char *joined = clipc__path_join(&v->arena.allocator, folder, name);
+char *clipc__vocabulary_path(struct clipc__vocabulary *v, const char *name) {
+  char *joined = clipc__store_path(v->store, name, &v->arena.allocator);
   char *path = joined ? clipc__arena_string(&v->arena, joined, strlen(joined)) : NULL;
   clipc__free(&v->arena.allocator, joined);
   return path;
@@ -304,7 +304,7 @@ static clipc_status vocabulary_from_whole(struct clipc__vocabulary *v, struct cl
                                           clipc_error *error) {
   struct clipc__bytes joined = {.allocator = v->arena.allocator};
   clipc_status status =
-      clipc__tokenizer_json(&v->json, v->path, options->max_config_bytes, false, &v->arena.allocator, error);
+      clipc__tokenizer_json(&v->json, v->store, v->path, options->max_config_bytes, false, &v->arena.allocator, error);
   if (status != CLIPC_OK) return status;
   v->whole = true;
   status = clipc__tokenizer_json_check(v->json, v->path, options->cleaning == CLIPC__CLEAN_HF, error);
@@ -318,39 +318,36 @@ static clipc_status vocabulary_from_whole(struct clipc__vocabulary *v, struct cl
 }
 
 static clipc_status vocabulary_from_folder(struct clipc__vocabulary *v, struct clipc__bpe *bpe,
-                                           struct clipc__arena *arena, const char *folder,
-                                           const struct clipc__tokenizer_options *options, clipc_error *error) {
-  char *whole = clipc__vocabulary_path(v, folder, "tokenizer.json"),
-       *names = clipc__vocabulary_path(v, folder, "vocab.json");
-  char *merges = clipc__vocabulary_path(v, folder, "merges.txt"),
-       *openai = clipc__vocabulary_path(v, folder, OPENAI_FILE);
-  char *packed = clipc__vocabulary_path(v, folder, OPENAI_FILE ".gz");
-  if (!whole || !names || !merges || !openai || !packed) return clipc__no_memory(error, folder);
-  if (clipc__is_file(whole)) {
+                                           struct clipc__arena *arena, const struct clipc__tokenizer_options *options,
+                                           clipc_error *error) {
+  char *whole = clipc__vocabulary_path(v, "tokenizer.json"), *names = clipc__vocabulary_path(v, "vocab.json");
+  char *merges = clipc__vocabulary_path(v, "merges.txt"), *openai = clipc__vocabulary_path(v, OPENAI_FILE);
+  char *packed = clipc__vocabulary_path(v, OPENAI_FILE ".gz");
+  if (!whole || !names || !merges || !openai || !packed) return clipc__no_memory(error, v->store->path);
+  if (clipc__store_has(v->store, whole)) {
     v->path = whole;
     return vocabulary_from_whole(v, bpe, arena, options, error);
   }
-  if (clipc__is_file(names)) {
+  if (clipc__store_has(v->store, names)) {
     v->path = names;
     clipc_status status =
-        clipc__tokenizer_json(&v->json, names, options->max_config_bytes, false, &v->arena.allocator, error);
+        clipc__tokenizer_json(&v->json, v->store, names, options->max_config_bytes, false, &v->arena.allocator, error);
     if (status == CLIPC_OK) status = vocabulary_names(v, v->json, "the whole", error);
     return status == CLIPC_OK ? vocabulary_merges_file(v, bpe, arena, merges, false, options, error) : status;
   }
-  bool is_openai = clipc__is_file(openai);
+  bool is_openai = clipc__store_has(v->store, openai);
   v->path = is_openai ? openai : merges;
-  if (is_openai || clipc__is_file(merges))
+  if (is_openai || clipc__store_has(v->store, merges))
     return vocabulary_merges_file(v, bpe, arena, v->path, is_openai, options, error);
-  if (clipc__is_file(packed))
+  if (clipc__store_has(v->store, packed))
     return clipc__fail(error, CLIPC_E_UNSUPPORTED, "%s: is compressed; run gunzip on it", packed);
-  return clipc__fail(error, CLIPC_E_IO, "%s: has no tokenizer.json, no vocab.json with merges.txt and no %s", folder,
-                     OPENAI_FILE);
+  return clipc__fail(error, CLIPC_E_IO, "%s: has no tokenizer.json, no vocab.json with merges.txt and no %s",
+                     v->store->path, OPENAI_FILE);
 }
 
 clipc_status clipc__vocabulary_open(struct clipc__vocabulary *v, struct clipc__bpe *bpe, struct clipc__arena *arena,
-                                    const char *folder, const struct clipc__tokenizer_options *options,
-                                    clipc_error *error) {
-  clipc_status status = vocabulary_from_folder(v, bpe, arena, folder, options, error);
+                                    const struct clipc__tokenizer_options *options, clipc_error *error) {
+  clipc_status status = vocabulary_from_folder(v, bpe, arena, options, error);
   if (status != CLIPC_OK) return status;
   size_t n_endings = 0;
   for (unsigned byte = 0; byte < 256; byte++) {

@@ -14,29 +14,31 @@
 
 /* One folder being read; the JSON trees live until the end. */
 struct config_reader {
-  const char *folder;
+  const struct clipc__store *store;
   const clipc_options *options;
   clipc_error *error;
   clipc_status status;
   struct {
     char *path;
     cJSON *json; /* NULL when the folder has no such file */
-  } hf, open_clip, processor, preprocessor;
+  } hf, open_clip, processor, preprocessor, inferred;
 };
 
 static void config_load(struct config_reader *reader, char **path, cJSON **json, const char *name) {
-  bool no_memory = false;
   if (reader->status != CLIPC_OK) return;
-  *path = clipc__path_join(&reader->options->allocator, reader->folder, name);
-  if (*path && clipc__folder_has(reader->folder, name, &reader->options->allocator, &no_memory))
-    reader->status = clipc__fields_load(json, *path, reader->options, reader->error);
-  if (*path == NULL || no_memory) reader->status = clipc__no_memory(reader->error, name);
+  *path = clipc__store_path(reader->store, name, &reader->options->allocator);
+  if (*path == NULL)
+    reader->status = clipc__no_memory(reader->error, name);
+  else if (clipc__store_has(reader->store, *path))
+    reader->status = clipc__fields_load(json, reader->store, *path, reader->options, reader->error);
 }
 
 static void config_release(struct config_reader *reader) {
-  char *paths[] = {reader->hf.path, reader->open_clip.path, reader->processor.path, reader->preprocessor.path};
-  cJSON *trees[] = {reader->hf.json, reader->open_clip.json, reader->processor.json, reader->preprocessor.json};
-  for (size_t i = 0; i < 4; i++) {
+  char *paths[] = {reader->hf.path, reader->open_clip.path, reader->processor.path, reader->preprocessor.path,
+                   reader->inferred.path};
+  cJSON *trees[] = {reader->hf.json, reader->open_clip.json, reader->processor.json, reader->preprocessor.json,
+                    reader->inferred.json};
+  for (size_t i = 0; i < sizeof trees / sizeof *trees; i++) {
     clipc__free(&reader->options->allocator, paths[i]);
     cJSON_Delete(trees[i]);
   }
@@ -54,11 +56,14 @@ static struct clipc__fields config_fields(struct config_reader *reader, const ch
 
 /* Whether the folder has one of the files. */
 static bool config_has(struct config_reader *reader, const char *a, const char *b) {
-  bool no_memory = false;
-  const clipc_allocator *allocator = &reader->options->allocator;
-  bool found = clipc__folder_has(reader->folder, a, allocator, &no_memory) ||
-               clipc__folder_has(reader->folder, b, allocator, &no_memory);
-  if (no_memory) reader->status = clipc__no_memory(reader->error, a);
+  const char *names[] = {a, b};
+  bool found = false;
+  for (size_t i = 0; i < 2 && !found && reader->status == CLIPC_OK; i++) {
+    char *path = clipc__store_path(reader->store, names[i], &reader->options->allocator);
+    if (path == NULL) reader->status = clipc__no_memory(reader->error, names[i]);
+    found = path && clipc__store_has(reader->store, path);
+    clipc__free(&reader->options->allocator, path);
+  }
   return found;
 }
 
@@ -114,18 +119,25 @@ static void config_text_rules(struct clipc__config *config, struct config_reader
   config->text_cleaning = clipc__config_cleaning(&text);
 }
 
-/* OpenAI's checkpoints, saved as safetensors, come without a config. */
+/* OpenAI's checkpoints, saved as safetensors, come without a config. A packed file keeps what was inferred. */
 static void config_without_file(struct clipc__config *config, struct config_reader *reader, int towers) {
-  if (!config_has(reader, "model.safetensors", "open_clip_model.safetensors")) {
+  const char *folder = reader->store->path;
+  if (reader->store->packed) config_load(reader, &reader->inferred.path, &reader->inferred.json, CLIPC__INFERRED_FILE);
+  if (reader->inferred.json != NULL) {
+    struct clipc__fields model = config_fields(reader, reader->inferred.path, reader->inferred.json, false);
+    clipc__config_open_clip(config, &model, towers);
+    return;
+  }
+  if (reader->store->packed || !config_has(reader, "model.safetensors", "open_clip_model.safetensors")) {
     if (reader->status == CLIPC_OK)
       reader->status =
-          clipc__fail(reader->error, CLIPC_E_IO, "%s: has no config.json and no open_clip_config.json", reader->folder);
+          clipc__fail(reader->error, CLIPC_E_IO, "%s: has no config.json and no open_clip_config.json", folder);
     return;
   }
   struct clipc__tensors tensors;
-  reader->status = clipc__tensors_open(&tensors, reader->folder, true, reader->options, reader->error);
+  reader->status = clipc__tensors_open(&tensors, folder, true, reader->options, reader->error);
   if (reader->status != CLIPC_OK) return;
-  reader->status = clipc__config_infer(config, &tensors, reader->folder, towers, reader->error);
+  reader->status = clipc__config_infer(config, &tensors, folder, towers, reader->error);
   clipc__tensors_close(&tensors);
 }
 
@@ -146,9 +158,9 @@ static void config_network(struct clipc__config *config, struct config_reader *r
   clipc__config_open_clip(config, &model, towers);
 }
 
-clipc_status clipc__config_read(struct clipc__config *config, const char *folder, const clipc_options *options,
-                                clipc_error *error) {
-  struct config_reader reader = {.folder = folder, .options = options, .error = error};
+clipc_status clipc__config_read(struct clipc__config *config, const struct clipc__store *store,
+                                const clipc_options *options, clipc_error *error) {
+  struct config_reader reader = {.store = store, .options = options, .error = error};
   struct clipc__config read = {0};
   config_load(&reader, &reader.hf.path, &reader.hf.json, "config.json");
   config_load(&reader, &reader.open_clip.path, &reader.open_clip.json, "open_clip_config.json");

@@ -9,11 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 
-clipc_status clipc__fields_load(struct cJSON **out, const char *path, const clipc_options *options,
-                                clipc_error *error) {
+clipc_status clipc__fields_load(struct cJSON **out, const struct clipc__store *store, const char *path,
+                                const clipc_options *options, clipc_error *error) {
   struct clipc__file file;
   clipc_status status =
-      clipc__file_open(&file, path, false, options->limits.max_config_bytes, &options->allocator, error);
+      clipc__store_open(&file, store, path, options->limits.max_config_bytes, &options->allocator, error);
   if (status != CLIPC_OK) return status;
   const char *end = NULL;
   cJSON *json = NULL;

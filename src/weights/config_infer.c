@@ -83,3 +83,28 @@ clipc_status clipc__config_infer(struct clipc__config *config, const struct clip
   if (towers & CLIPC_TOWER_TEXT) infer_text(&config->text, &source);
   return source.status;
 }
+
+/* A ratio from which the width gives just this MLP width, cut to a whole number. */
+static double infer_mlp_ratio(const struct clipc__transformer_config *config) {
+  return (config->mlp_width + 0.5) / config->width;
+}
+
+void clipc__config_inferred_text(char text[CLIPC__INFERRED_BYTES], const struct clipc__config *config) {
+  const struct clipc__vision_config *v = &config->vision;
+  const struct clipc__text_config *t = &config->text;
+  size_t n = CLIPC__INFERRED_BYTES, at = 0;
+  at += (size_t)snprintf(text + at, n - at, "{\"embed_dim\": %d, \"quick_gelu\": true", config->embedding_dimension);
+  if (v->present)
+    at += (size_t)snprintf(text + at, n - at,
+                           ", \"vision_cfg\": {\"width\": %d, \"layers\": %d, \"mlp_ratio\": %.17g, "
+                           "\"patch_size\": %d, \"image_size\": %d}",
+                           v->transformer.width, v->transformer.n_layers, infer_mlp_ratio(&v->transformer), v->patch,
+                           v->image_height);
+  if (t->present)
+    at += (size_t)snprintf(text + at, n - at,
+                           ", \"text_cfg\": {\"width\": %d, \"layers\": %d, \"heads\": %d, \"mlp_ratio\": %.17g, "
+                           "\"vocab_size\": %d, \"context_length\": %d, \"eos_id\": %d}",
+                           t->transformer.width, t->transformer.n_layers, t->transformer.n_heads,
+                           infer_mlp_ratio(&t->transformer), t->vocab_size, t->context_length, t->eos_id);
+  snprintf(text + at, n - at, "}\n");
+}

@@ -228,6 +228,7 @@ static clipc_status index_open_folder(struct clipc__tensors *out, const char *fo
   while (*names && !no_memory && !clipc__folder_has(folder, *names, allocator, &no_memory)) names++;
   if (no_memory) return clipc__no_memory(error, folder);
   if (*names == NULL) return index_none_found(folder, wanted, allocator, error);
+  out->file_name = *names;
   const char *path = index_path(&out->arena, folder, *names);
   if (path == NULL) return clipc__no_memory(error, folder);
   size_t n_path = strlen(path);

@@ -5,6 +5,7 @@
 #define CLIPC_WEIGHTS_H
 
 #include "base/base.h"
+#include "base/store.h"
 #include "kernels/kernels.h" /* enum clipc__activation */
 
 /* ---- configuration: what the folder says the network is */
@@ -67,8 +68,13 @@ struct clipc__config {
  * values. Every int is in a sane range, every product of them fits an int64.
  * Returns CLIPC_OK; _IO, _FORMAT (JSON or a field broken), _UNSUPPORTED (field and value named), _LIMIT,
  * _MODEL (an asked-for tower is not there), _NO_MEMORY. */
-CLIPC_PRIVATE clipc_status clipc__config_read(struct clipc__config *config, const char *folder,
+CLIPC_PRIVATE clipc_status clipc__config_read(struct clipc__config *config, const struct clipc__store *store,
                                               const clipc_options *options, clipc_error *error);
+
+/* What was inferred of a folder without a configuration, as JSON: the file that stands for it in a packed file. */
+#define CLIPC__INFERRED_FILE "inferred_config.json"
+#define CLIPC__INFERRED_BYTES 512
+CLIPC_PRIVATE void clipc__config_inferred_text(char text[CLIPC__INFERRED_BYTES], const struct clipc__config *config);
 
 /* ---- safetensors */
 
@@ -92,6 +98,7 @@ struct clipc__tensors {
   size_t n_files;
   struct clipc__tensor *tensors;
   size_t n_tensors;
+  const char *file_name; /* of the weights or their index within the folder; a static string */
 };
 
 /* Opens and completely validates the weights of a folder: for Hugging Face model.safetensors, else
@@ -183,8 +190,8 @@ struct clipc__fields {
   clipc_status *status;
   clipc_error *error;
 };
-CLIPC_PRIVATE clipc_status clipc__fields_load(struct cJSON **out, const char *path, const clipc_options *options,
-                                              clipc_error *error);
+CLIPC_PRIVATE clipc_status clipc__fields_load(struct cJSON **out, const struct clipc__store *store, const char *path,
+                                              const clipc_options *options, clipc_error *error);
 CLIPC_PRIVATE const struct cJSON *clipc__field(const struct clipc__fields *fields, const char *name);
 CLIPC_PRIVATE bool clipc__field_set(const struct clipc__fields *fields, const char *name); /* there and not null */
 CLIPC_PRIVATE int clipc__field_int(struct clipc__fields *fields, const char *name, int absent, int min, int max);

@@ -1,0 +1,70 @@
+/* A packed file: everything of a model in one file, its weights as the kernels want them. All numbers little-endian.
+ *
+ *   header, sections [n_sections], checksums [n_checksums]   the tables
+ *   the sections' bytes, each from a multiple of PACKED_ALIGNMENT on
+ *   noughts between them and up to a multiple of PACKED_ALIGNMENT at the end
+ *
+ * The checksum in the header covers the tables behind itself. Each section has one checksum for each chunk of it, in
+ * the order of the sections. A tower's section is its piece of memory as layout.c lays it out, for the shapes of gemm;
+ * the token embedding is f32 [vocab_size, width]; files lie as they lay in the folder. */
+#ifndef CLIPC_PACKED_H
+#define CLIPC_PACKED_H
+
+#include "model/model.h"
+
+#include "base/checksum.h"
+
+#define PACKED_MAGIC                                                                                                   \
+  "\x89"                                                                                                               \
+  "CLP\r\n\x1a\n" /* shows what a transfer as text does */
+#define PACKED_VERSION 1u
+#define PACKED_BYTE_ORDER 0x01020304u
+#define PACKED_ALIGNMENT 4096u
+#define PACKED_CHUNK (1u << 20)      /* bytes under one checksum */
+#define PACKED_ROWS_CHUNK (1u << 16) /* of the token embedding, which is looked at row by row */
+#define PACKED_MAX_SECTIONS 64u
+
+/* How a precision's weights lie: what of a gemm tells that. */
+struct packed_gemm {
+  char name[16]; /* of the kernels that it was packed for, NUL-terminated */
+  uint32_t weights, panel_cols, group, pair_limit;
+};
+
+struct packed_header {
+  char magic[8];
+  uint32_t version, byte_order;
+  struct clipc__checksum checksum; /* of the tables from here on */
+  uint64_t n_bytes;                /* of the file */
+  uint32_t n_sections, n_checksums;
+  uint32_t precision; /* clipc_precision */
+  uint32_t towers;    /* CLIPC_TOWER_IMAGE | CLIPC_TOWER_TEXT */
+  float logit_scale, logit_bias;
+  struct packed_gemm gemm[2]; /* of the blocks; of the first and the last layer */
+};
+
+enum packed_kind {
+  PACKED_FILE,  /* of the folder */
+  PACKED_MARK,  /* the name of a file that the folder had, which is not in here; no bytes */
+  PACKED_IMAGE, /* the image tower */
+  PACKED_TEXT,  /* the text tower */
+  PACKED_TOKENS /* the token embedding */
+};
+
+struct packed_section {
+  char name[40]; /* NUL-terminated */
+  uint32_t kind;
+  uint32_t chunk_bytes; /* a power of two */
+  uint64_t offset, n_bytes;
+};
+
+_Static_assert(sizeof(struct packed_header) == 128 && sizeof(struct packed_section) == 64, "read as they lie");
+
+static inline uint64_t packed_n_chunks(const struct packed_section *section) {
+  return section->n_bytes / section->chunk_bytes + (section->n_bytes % section->chunk_bytes != 0);
+}
+
+static inline uint64_t packed_align(uint64_t n) {
+  return (n + PACKED_ALIGNMENT - 1) / PACKED_ALIGNMENT * PACKED_ALIGNMENT;
+}
+
+#endif
