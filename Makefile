@@ -25,6 +25,7 @@ FACADE  := $(sort $(wildcard src/*.c))         # clipc.h
 SRCS    := $(BASE) $(KERNELS) $(IMAGE) $(TEXT) $(WEIGHTS) $(MODEL) $(FACADE)
 CLI     := $(sort $(wildcard src/cli/*.c))     # the program
 TESTS   := $(sort $(wildcard tests/test_*.c))
+CHECKASM := $(sort $(wildcard tests/checkasm/*.c)) # one program: every kernel of every tier against plain C
 HELPERS := $(filter-out $(TESTS),$(sort $(wildcard tests/*.c)))
 
 WARN := -std=c11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wframe-larger-than=4096
@@ -84,7 +85,14 @@ test: test-deps
 	@$(MAKE) --no-print-directory SAN=address,undefined BUILD=$(BUILD)-san all programs
 	@sh tests/all.sh $(BUILD) $(BUILD)-san
 
-programs: $(PROGRAMS)
+programs: $(PROGRAMS) $(BUILD)/checkasm
+
+$(BUILD)/checkasm: $(CHECKASM:%.c=$(BUILD)/%.o) $(BUILD)/libclipc.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+checkasm: $(BUILD)/checkasm # make checkasm ARGS=--bench
+	@$(BUILD)/checkasm $(ARGS)
 
 bench: all $(BUILD)/bench/products $(BUILD)/bench/stages
 
@@ -94,6 +102,11 @@ $(BUILD)/bench/%: bench/%.c bench/setup.c bench/setup.h $(BUILD)/libclipc.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CPPFLAGS) -Ibench $(CFLAGS) -std=c11 -Wall -Wextra $(SANFLAGS) $(LDFLAGS) $(WRAP) -o $@ $< bench/setup.c $(BUILD)/libclipc.a $(LIBS)
+
+# Against the rivals, in a virtual environment: bench/README.md.
+PYTHON ?= python3
+bench-peers: bench
+	$(Q)$(PYTHON) bench/peers.py --program $(BUILD)/clipc --out $(BUILD)/bench-peers
 
 # ---- vendoring: one file
 
@@ -136,6 +149,6 @@ uninstall:
 clean:
 	rm -rf build build-* dist
 
-.PHONY: all deps test-deps demo test programs bench dist install uninstall clean
+.PHONY: all deps test-deps demo test programs checkasm bench bench-peers dist install uninstall clean
 .SECONDARY:
--include $(OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(HELPER_OBJS:.o=.d) $(TESTS:%.c=$(BUILD)/%.d)
+-include $(OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(HELPER_OBJS:.o=.d) $(TESTS:%.c=$(BUILD)/%.d) $(CHECKASM:%.c=$(BUILD)/%.d)

@@ -3,6 +3,7 @@
 #   no-avx    the plain C on an x86-64 CPU without AVX (qemu-x86_64)
 #   aarch64   every NEON tier, each also on a CPU that has nothing above it (cross compiler, qemu-aarch64)
 #   avx512    AVX-512 and AVX-VNNI: their intrinsics replaced by plain C (an x86-64 machine with AVX2)
+#   bochs     what AVX-512 makes so, against its machine code: under Bochs (no BF16 there), and here if this CPU has it
 part=$1 build=$2
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -36,11 +37,30 @@ avx512)
   [ "$(uname -m)" = x86_64 ] || skip "not an x86-64 machine"
   grep -qw avx2 /proc/cpuinfo 2>/dev/null || skip "no AVX2 here, which the emulation of AVX-512 stands on"
   rest=$(ls src/kernels/*.c | grep -v '/avx2\.c\|/avx512')
-  emulated="${CC:-cc} $flags -O1 -Wno-psabi"
+  emulated="${CC:-cc} $flags -O1 -g0 -Wno-psabi"
   $emulated -Dclipc__cpu_mask=emulated_cpu_mask -c tests/checkasm/checkasm.c -o "$folder/checkasm.o" || exit 1
   $emulated -o "$folder/checkasm" "$folder/checkasm.o" $(ls tests/checkasm/*.c | grep -v '/checkasm\.c') \
     tests/emulated/tables.c $rest $base -lm -lpthread || exit 1
   "$folder/checkasm"
+  ;;
+bochs)
+  [ "$(uname -m)" = x86_64 ] || skip "not an x86-64 machine"
+  grep -qw avx2 /proc/cpuinfo 2>/dev/null || skip "no AVX2 here, which the emulation of AVX-512 stands on"
+  digest="${CC:-cc} $flags -g0 -Wno-psabi" kernels="src/kernels/avx512.c src/kernels/avx512_rows.c"
+  $digest -O1 -c -o "$folder/tables.o" tests/emulated/tables.c || exit 1
+  for tiers in 2 3; do
+    $digest -DDIGEST_TIERS=$tiers -o "$folder/digest" tests/emulated/digest.c "$folder/tables.o" \
+      src/kernels/avx2_rows.c $base -lm -lpthread && "$folder/digest" >"$folder/emulated-$tiers" || exit 1
+  done
+  if grep -qw avx512_bf16 /proc/cpuinfo; then
+    $digest -O3 -o "$folder/digest" tests/emulated/digest.c $kernels -lm && "$folder/digest" >"$folder/here" || exit 1
+    diff "$folder/emulated-3" "$folder/here" || { echo "this CPU's digests are others than the emulation's"; exit 1; }
+  fi
+  CFLAGS="$flags -O3 -g0 -DDIGEST_TIERS=2" sh tests/emulated/bochs/run.sh "$folder" tests/emulated/digest.c $kernels >"$folder/bochs"
+  status=$?
+  [ $status = 0 ] || { cat "$folder/bochs"; exit $status; }
+  diff "$folder/emulated-2" "$folder/bochs" || { echo "digests under Bochs are others than the emulation's"; exit 1; }
+  echo "the same digests: $(grep -c . "$folder/bochs") lines"
   ;;
 *)
   echo "checkasm.sh: no part '$part'"

@@ -21,7 +21,6 @@
 #define AVX512_BF16_TARGET EMU_TARGET
 #define AVX512_DOT_U8(sum, x, w) sum = emu_dot_u8(sum, x, w)
 #define AVX512_DOT_U8_BY_PAIRS(sum, x, w) sum = emu_dot_u8_by_pairs(sum, x, w, ones)
-#define AVX2_VNNI_TARGET EMU_TARGET
 
 /* The lanes of a register. A vector goes in and out by memcpy; one of 256 or 128 bits fills the lower part. */
 typedef union {

@@ -1,6 +1,7 @@
 /* What a freestanding program under Bochs needs: text out of the serial port, functions of the C library, the end. */
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 int main(void);
 void bare_main(void);
