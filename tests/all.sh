@@ -10,7 +10,7 @@ set -- "$@" bare-cc "sh tests/bare.sh"
 tests=$(ls tests/test_*.c | sed 's|^tests/||; s|\.c$||')
 for test in $tests; do set -- "$@" "$test" "$build/tests/$test"; done
 set -- "$@" checkasm "$build/checkasm" "checkasm (sanitizers)" "$san/checkasm"
-for part in no-avx aarch64 avx512; do set -- "$@" "checkasm $part" "sh tests/checkasm.sh $part $build"; done
+for part in no-avx aarch64 avx512 bochs; do set -- "$@" "checkasm $part" "sh tests/checkasm.sh $part $build"; done
 set -- "$@" cli "sh tests/cli.sh $build/clipc models/tiny"
 set -- "$@" dist "sh tests/dist.sh $build"
 set -- "$@" install "sh tests/install.sh $build"

@@ -57,15 +57,7 @@ static void test_golden(void **state) { check_golden(*state); }
 
 static void test_full_size(void **state) {
   (void)state;
-  const char *left_out = getenv("CLIPC_SKIP_FULL");
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  left_out = "a sanitizer build";
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-  left_out = "a sanitizer build";
-#endif
-#endif
-  if (left_out && *left_out) {
+  if (!test_full_sizes()) {
     print_message("note: ViT-B/32 at full size is left out\n");
     skip();
   }

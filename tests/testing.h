@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <cmocka.h>
 
@@ -41,6 +42,11 @@ void test_folder_drop(const char *name); /* a missing one is fine */
 void test_folder_put(const char *name, const void *data, size_t n_bytes);
 void test_folder_put_text(const char *name, const char *text);
 void test_folder_put_json(const char *name, const struct cJSON *json);
+
+/* ---- time */
+
+/* False in sanitizer builds and where CLIPC_SKIP_FULL is set: models of full size are left out. */
+bool test_full_sizes(void);
 
 /* ---- random numbers and checksums */
 

@@ -32,7 +32,7 @@ package() {
   apt:stb) echo libstb-dev ;; apt:cjson) echo libcjson-dev ;; apt:utf8proc) echo libutf8proc-dev ;;
   apt:openblas) echo libopenblas0-pthread ;; apt:curl) echo libcurl4-openssl-dev ;; apt:cmocka) echo libcmocka-dev ;;
   apt:cc) echo gcc libc6-dev ;; apt:clang) echo clang ;; apt:aarch64) echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;;
-  apt:qemu) echo qemu-user ;; apt:python) echo python3-numpy python3-pil python3-pytest ;;
+  apt:qemu) echo qemu-user ;; apt:bochs) echo bochs bochs-term bochsbios vgabios ;; apt:python) echo python3-numpy python3-pil python3-pytest ;;
   dnf:stb) echo stb-devel ;; dnf:cjson) echo cjson-devel ;; dnf:utf8proc) echo utf8proc-devel ;;
   dnf:openblas) echo openblas-devel ;; dnf:curl) echo libcurl-devel ;; dnf:cmocka) echo libcmocka-devel ;;
   dnf:cc) echo gcc ;; dnf:clang) echo clang ;; dnf:aarch64) echo gcc-aarch64-linux-gnu ;; dnf:qemu) echo qemu-user ;;
@@ -78,6 +78,7 @@ if [ $want_all = 1 ]; then
   need clang command -v clang >/dev/null
   need aarch64 command -v aarch64-linux-gnu-gcc >/dev/null
   need qemu command -v qemu-aarch64 >/dev/null
+  [ $manager != apt ] || need bochs command -v bochs >/dev/null
   [ $manager != apt ] || need python sh tests/python.sh --find >/dev/null
 fi
 [ -n "$missing" ] || exit 0

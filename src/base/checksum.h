@@ -6,7 +6,7 @@
 
 struct clipc__checksum {
   uint64_t words; /* changes for certain when bytes within one aligned group of 8 change */
-  uint64_t order; /* changes with any other change and exchange of places, but for an accident of 1 in 2^32 at most */
+  uint64_t order; /* changes with any other change and exchange of places, but for an accident */
 };
 
 /* Part of the format of packed files: it never changes. */

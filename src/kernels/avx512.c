@@ -1,36 +1,16 @@
 /* The AVX-512 tiers: products in tiles of 14 rows x 32 columns, 28 sums in registers. A step of any product takes 128
  * bytes of its panel, two registers: one k of f32, two of bf16, four of bytes.
  *   AVX-512       f32; bf16 widened and multiplied as f32, x is not rounded; bytes by vpmaddubsw, where pair_limit
- *                 keeps its i16 from overflowing: a third fewer instructions than vpmaddwd takes
+ *                 keeps its i16 from overflowing: three instructions where vpmaddwd takes four
  *   AVX-512 VNNI  bytes by vpdpbusd          AVX-512 BF16  bf16 by vdpbf16ps, x rounded to bf16
  * Every number of rows has a function of its own, all of one text, so that a row's sums are the same bits whatever is
- * computed with it. The target macros and AVX512_DOT_U8 may be set from outside: tests run this file on other CPUs.
- * What stands around the products is in avx512_rows.c. */
-#include "kernels/kernels.h"
+ * computed with it. What stands around the products is in avx512_rows.c. */
+#include "kernels/avx512.h"
 
 #if defined(__x86_64__)
 
 #include <float.h>
-#include <immintrin.h>
 #include <string.h>
-
-#ifndef AVX512_TARGET /* tests bring their own: they run this file on other CPUs */
-#define AVX512_TARGET "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl"
-#define AVX512_VNNI_TARGET AVX512_TARGET ",avx512vnni"
-#define AVX512_BF16_TARGET AVX512_TARGET ",avx512bf16"
-/* sum += four bytes of x times four of w, in each lane. With intrinsics gcc 12 keeps the sums in memory: half the speed. */
-#define AVX512_DOT_U8(sum, x, w) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w))
-#define AVX512_DOT_U8_BY_PAIRS(sum, x, w)                                                                              \
-  do {                                                                                                                 \
-    __m512i pairs;                                                                                                     \
-    __asm__("vpmaddubsw %3, %2, %1\n\tvpmaddwd %4, %1, %1\n\tvpaddd %1, %0, %0"                                       \
-            : "+v"(sum), "=&v"(pairs)                                                                                  \
-            : "v"(x), "v"(w), "v"(ones));                                                                              \
-  } while (0)
-#endif
-#define AVX512_CODE __attribute__((target(AVX512_TARGET)))
-#define AVX512_VNNI_CODE __attribute__((target(AVX512_VNNI_TARGET)))
-#define AVX512_BF16_CODE __attribute__((target(AVX512_BF16_TARGET)))
 
 #define AVX512_ROWS 14
 #define AVX512_ROWS_S8 12 /* vpmaddubsw needs registers in between */
@@ -73,7 +53,7 @@
 
 #define AVX512_FETCH(address, hint) _mm_prefetch((const char *)(address), hint)
 
-/* The compiler is to believe that a value is new: it must not make pointers of its own, or loops of its own, out of it. */
+/* The compiler is to believe that a value is new: it must not make pointers or loops of its own out of it. */
 #define AVX512_NEW(value) __asm__("" : "+r"(value));
 #define AVX512_ADVANCE(bytes)                                                                                          \
   low += bytes;                                                                                                        \
@@ -85,11 +65,11 @@
 #define AVX512_ZERO_F32(i) __m512 a##i = _mm512_setzero_ps(), b##i = a##i;
 #define AVX512_ZERO_INT(i) __m512i a##i = _mm512_setzero_si512(), b##i = a##i;
 #define AVX512_STORE_F32(i)                                                                                            \
-  _mm512_store_ps((float *)sums + (i) * AVX512_COLS, a##i);                                                            \
-  _mm512_store_ps((float *)sums + (i) * AVX512_COLS + 16, b##i);
+  _mm512_store_ps((float *)sums + AVX512_COLS * (i), a##i);                                                            \
+  _mm512_store_ps((float *)sums + AVX512_COLS * (i) + 16, b##i);
 #define AVX512_STORE_INT(i)                                                                                            \
-  _mm512_store_si512((int32_t *)sums + (i) * AVX512_COLS, a##i);                                                       \
-  _mm512_store_si512((int32_t *)sums + (i) * AVX512_COLS + 16, b##i);
+  _mm512_store_si512((int32_t *)sums + AVX512_COLS * (i), a##i);                                                       \
+  _mm512_store_si512((int32_t *)sums + AVX512_COLS * (i) + 16, b##i);
 
 #define AVX512_X_BYTES_F32 4 /* of a row of x in a step */
 #define AVX512_FAR_F32 64
@@ -109,9 +89,8 @@
 #define AVX512_STEP_WIDE(rows)                                                                                         \
   __m512 w0 = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_load_si512(panel), 16));                                    \
   __m512 w1 = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_load_si512(panel + 64), 16));                               \
-  AVX512_ROWS_##rows(AVX512_ROW_F32)                                                                                   \
-  AVX512_ADVANCE(4)                                                                                                    \
-  w0 = _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(0xaaaaaaaa, panel));                                               \
+  AVX512_ROWS_##rows(AVX512_ROW_F32) AVX512_ADVANCE(4) w0 =                                                            \
+      _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(0xaaaaaaaa, panel));                                                \
   w1 = _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(0xaaaaaaaa, panel + 64));                                          \
   AVX512_ROWS_##rows(AVX512_ROW_F32)
 
@@ -144,14 +123,14 @@
 #define AVX512_ROW_S8(i)                                                                                               \
   {                                                                                                                    \
     __m512i four = avx512_broadcast(AVX512_X_##i);                                                                     \
-    AVX512_DOT_U8_BY_PAIRS(a##i, four, w0);                                                                            \
-    AVX512_DOT_U8_BY_PAIRS(b##i, four, w1);                                                                            \
+    AVX512_DOT_U8_BY_PAIRS(a##i, four, w0, ones);                                                                      \
+    AVX512_DOT_U8_BY_PAIRS(b##i, four, w1, ones);                                                                      \
   }
 #define AVX512_STEP_S8(rows)                                                                                           \
   __m512i w0 = _mm512_load_si512(panel), w1 = _mm512_load_si512(panel + 64);                                           \
   AVX512_ROWS_##rows(AVX512_ROW_S8)
 
-static inline AVX512_CODE __m512i avx512_broadcast(const char *bytes) {
+AVX512_INLINE __m512i avx512_broadcast(const char *bytes) {
   int32_t four;
   memcpy(&four, bytes, sizeof four);
   return _mm512_set1_epi32(four);
@@ -169,8 +148,7 @@ typedef void avx512_tile(void *sums, const char *x, size_t stride, const char *p
     (void)ones;                                                                                                        \
     AVX512_NEW(stride3)                                                                                                \
     AVX512_NEW(stride5)                                                                                                \
-    AVX512_ROWS_##rows(AVX512_ZERO_##sum)                                                                              \
-    do {                                                                                                               \
+    AVX512_ROWS_##rows(AVX512_ZERO_##sum) do {                                                                         \
       if (far) {                                                                                                       \
         AVX512_FETCH(ahead, _MM_HINT_T1);                                                                              \
         AVX512_FETCH(ahead + AVX512_LINE, _MM_HINT_T1);                                                                \
@@ -179,11 +157,12 @@ typedef void avx512_tile(void *sums, const char *x, size_t stride, const char *p
         AVX512_FETCH(ahead + AVX512_LINE, _MM_HINT_T0);                                                                \
       }                                                                                                                \
       AVX512_NEW(far)                                                                                                  \
-      AVX512_STEP_##kind(rows)                                                                                         \
-      panel += AVX512_STEP_BYTES;                                                                                      \
+      AVX512_STEP_##kind(rows) panel += AVX512_STEP_BYTES;                                                             \
       ahead += ahead_step;                                                                                             \
       AVX512_ADVANCE(AVX512_X_BYTES_##kind)                                                                            \
-    } while (--steps > 0);                                                                                             \
+    }                                                                                                                  \
+    while (--steps > 0)                                                                                                \
+      ;                                                                                                                \
     AVX512_ROWS_##rows(AVX512_STORE_##sum)                                                                             \
   }
 
@@ -214,9 +193,9 @@ typedef void avx512_tile(void *sums, const char *x, size_t stride, const char *p
  * few misses that the first one can wait for at a time are needed for the panel that is being read. That is so from one
  * tile or two on, as measured with AVX2. */
 #define AVX512_PRODUCT(kind, sum, name, most_rows, k_of_a_step, code)                                                  \
-  AVX512_##most_rows##_TILES(kind, sum, code)                                                                          \
-  static void name(void *sums, const void *x, size_t x_stride, size_t rows, const void *panel, size_t k,               \
-                   const void *ahead, size_t ahead_bytes) {                                                            \
+  AVX512_##most_rows##_TILES(kind, sum, code) static void name(void *sums, const void *x, size_t x_stride,             \
+                                                               size_t rows, const void *panel, size_t k,               \
+                                                               const void *ahead, size_t ahead_bytes) {                \
     static avx512_tile *const tiles[most_rows] = {AVX512_TABLE_##most_rows(kind)};                                     \
     size_t steps = k / (k_of_a_step), ahead_step = (ahead_bytes + steps - 1) / steps;                                  \
     if (ahead_step > 2 * AVX512_LINE) ahead_step = 2 * AVX512_LINE;                                                    \
@@ -231,17 +210,13 @@ AVX512_PRODUCT(BF16, F32, avx512_product_bf16, 14, 2, AVX512_BF16_CODE)
 
 /* ---- inputs */
 
-static inline AVX512_CODE __mmask16 avx512_first(size_t n) { /* the first n of 16 lanes, all of them for more */
-  return (__mmask16)(n < 16 ? (1u << n) - 1 : 0xffff);
-}
-
 /* What a row's range is found from. */
 struct avx512_range {
   __m512 low, high, poison; /* NaN as soon as anything is not finite */
 };
 
-static inline AVX512_CODE void avx512_widen(struct avx512_range *range, __m512 x) {
-  range->low = _mm512_min_ps(x, range->low); /* the second one if there is a NaN */
+AVX512_INLINE void avx512_widen(struct avx512_range *range, __m512 x) {
+  range->low = _mm512_min_ps(x, range->low);
   range->high = _mm512_max_ps(x, range->high);
   range->poison = _mm512_fmadd_ps(x, _mm512_setzero_ps(), range->poison);
 }
@@ -255,7 +230,7 @@ static AVX512_CODE float avx512_input_scale(struct clipc__row_scale *scale, cons
     avx512_widen(&even, _mm512_loadu_ps(x + p));
     avx512_widen(&odd, _mm512_loadu_ps(x + p + 16));
   }
-  for (; p < k; p += 16) avx512_widen(&even, _mm512_maskz_loadu_ps(avx512_first(k - p), x + p));
+  for (; p < k; p += 16) avx512_widen(&even, _mm512_maskz_loadu_ps(avx512_lanes(k - p), x + p));
   float low = _mm512_reduce_min_ps(_mm512_min_ps(even.low, odd.low));
   float high = _mm512_reduce_max_ps(_mm512_max_ps(even.high, odd.high));
   float poison = _mm512_reduce_add_ps(_mm512_add_ps(even.poison, odd.poison));
@@ -269,7 +244,7 @@ static AVX512_CODE float avx512_input_scale(struct clipc__row_scale *scale, cons
 
 /* Sixteen levels as i32, nought's included: rounded by adding them to 1.5 2^23, where a unit is the last bit. */
 #define AVX512_ROUNDER 12582912.0f
-static inline AVX512_CODE __m512i avx512_levels(__m512 x, float inverse, float zero) {
+AVX512_INLINE __m512i avx512_levels(__m512 x, float inverse, float zero) {
   __m512 sum = _mm512_fmadd_ps(x, _mm512_set1_ps(inverse), _mm512_set1_ps(AVX512_ROUNDER + zero));
   return _mm512_sub_epi32(_mm512_castps_si512(sum), _mm512_castps_si512(_mm512_set1_ps(AVX512_ROUNDER)));
 }
@@ -289,9 +264,9 @@ static AVX512_CODE void avx512_prepare_u8(void *out, struct clipc__row_scale *sc
     _mm512_storeu_si512(q + p, _mm512_permutexvar_epi32(order, _mm512_packus_epi16(words0, words1)));
   }
   for (; p < k; p += 16) {
-    __m512i levels = avx512_levels(_mm512_maskz_loadu_ps(avx512_first(k - p), x + p), inverse, zero);
+    __m512i levels = avx512_levels(_mm512_maskz_loadu_ps(avx512_lanes(k - p), x + p), inverse, zero);
     levels = _mm512_max_epi32(levels, _mm512_setzero_si512());
-    _mm_mask_storeu_epi8(q + p, avx512_first(k - p), _mm512_cvtusepi32_epi8(levels));
+    _mm_mask_storeu_epi8(q + p, avx512_lanes(k - p), _mm512_cvtusepi32_epi8(levels));
   }
   memset(q + k, scale->zero, k_padded - k);
 }
@@ -304,8 +279,8 @@ static AVX512_BF16_CODE void avx512_prepare_bf16(void *out, struct clipc__row_sc
   for (; p + 32 <= k; p += 32)
     _mm512_storeu_si512(half + p, (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + p + 16), _mm512_loadu_ps(x + p)));
   for (; p < k_padded; p += 16) {
-    __m512 rest = _mm512_maskz_loadu_ps(p < k ? avx512_first(k - p) : 0, x + (p < k ? p : 0));
-    _mm256_mask_storeu_epi16(half + p, avx512_first(k_padded - p), (__m256i)_mm512_cvtneps_pbh(rest));
+    __m512 rest = _mm512_maskz_loadu_ps(p < k ? avx512_lanes(k - p) : 0, x + (p < k ? p : 0));
+    _mm256_mask_storeu_epi16(half + p, avx512_lanes(k_padded - p), (__m256i)_mm512_cvtneps_pbh(rest));
   }
 }
 
@@ -321,7 +296,9 @@ static AVX512_CODE double avx512_peak_f32(size_t n_rounds) {
   volatile float start = 1.0f;
   __m512 x = _mm512_set1_ps(start), w = x;
   AVX512_SIXTEEN(AVX512_SUM_F32)
-  for (size_t round = 0; round < n_rounds; round++) { AVX512_SIXTEEN(AVX512_PEAK_F32) }
+  for (size_t round = 0; round < n_rounds; round++) {
+    AVX512_SIXTEEN(AVX512_PEAK_F32)
+  }
   AVX512_SIXTEEN(AVX512_ADD_UP_F32)
   start = _mm512_cvtss_f32(x);
   return 16 * 16 * 2;
@@ -334,7 +311,9 @@ static AVX512_BF16_CODE double avx512_peak_bf16(size_t n_rounds) {
   __m512 x = _mm512_set1_ps(start);
   __m512bh pairs = (__m512bh)_mm512_castps_si512(x);
   AVX512_SIXTEEN(AVX512_SUM_F32)
-  for (size_t round = 0; round < n_rounds; round++) { AVX512_SIXTEEN(AVX512_PEAK_BF16) }
+  for (size_t round = 0; round < n_rounds; round++) {
+    AVX512_SIXTEEN(AVX512_PEAK_BF16)
+  }
   AVX512_SIXTEEN(AVX512_ADD_UP_F32)
   start = _mm512_cvtss_f32(x);
   return 16 * 32 * 2;
@@ -348,20 +327,24 @@ static AVX512_VNNI_CODE double avx512_peak_vnni(size_t n_rounds) {
   volatile int start = 1;
   __m512i x = _mm512_set1_epi32(start), w = x;
   AVX512_SIXTEEN(AVX512_SUM_INT)
-  for (size_t round = 0; round < n_rounds; round++) { AVX512_SIXTEEN(AVX512_PEAK_VNNI) }
+  for (size_t round = 0; round < n_rounds; round++) {
+    AVX512_SIXTEEN(AVX512_PEAK_VNNI)
+  }
   AVX512_SIXTEEN(AVX512_ADD_UP_INT)
   start = _mm_cvtsi128_si32(_mm512_castsi512_si128(x));
   return 16 * 64 * 2;
 }
 
-#define AVX512_PEAK_S8(i) AVX512_DOT_U8_BY_PAIRS(a##i, x, w);
+#define AVX512_PEAK_S8(i) AVX512_DOT_U8_BY_PAIRS(a##i, x, w, ones);
 
 static AVX512_CODE double avx512_peak_s8(size_t n_rounds) {
   volatile int start = 1;
   __m512i x = _mm512_set1_epi32(start), w = x;
   const __m512i ones = _mm512_set1_epi16(1);
   AVX512_SIXTEEN(AVX512_SUM_INT)
-  for (size_t round = 0; round < n_rounds; round++) { AVX512_SIXTEEN(AVX512_PEAK_S8) }
+  for (size_t round = 0; round < n_rounds; round++) {
+    AVX512_SIXTEEN(AVX512_PEAK_S8)
+  }
   AVX512_SIXTEEN(AVX512_ADD_UP_INT)
   start = _mm_cvtsi128_si32(_mm512_castsi512_si128(x));
   return 16 * 64 * 2;

@@ -1,25 +1,13 @@
 /* The AVX-512 tier, what stands around the products: exp, activations, what becomes of a tile's sums, layer norm,
  * softmax. A vector may be the rest of a row: then its lanes behind the row are read as zero and not written, and all
- * others go through the same instructions, so that a value hangs on its row alone. AVX512_TARGET may be set from
- * outside: tests run this file on other CPUs. */
-#include "kernels/kernels.h"
+ * others go through the same instructions, so that a value hangs on its row alone. */
+#include "kernels/avx512.h"
 
 #if defined(__x86_64__)
 
-#include <immintrin.h>
 #include <math.h>
 
-#ifndef AVX512_TARGET
-#define AVX512_TARGET "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl"
-#endif
-#define AVX512_CODE __attribute__((target(AVX512_TARGET)))
-#define AVX512_INLINE static inline __attribute__((target(AVX512_TARGET), always_inline))
-
 /* ---- rests of rows */
-
-AVX512_INLINE __mmask16 avx512_lanes(size_t n) { /* the first n of 16, all of them for more */
-  return (__mmask16)(n < 16 ? (1u << n) - 1 : 0xffff);
-}
 
 AVX512_INLINE __m512 avx512_load(const float *x, size_t n) {
   return n >= 16 ? _mm512_loadu_ps(x) : _mm512_maskz_loadu_ps(avx512_lanes(n), x);
@@ -221,8 +209,7 @@ static AVX512_CODE float avx512_row_variance(const float *x, size_t n, float mea
     sum2 = avx512_add_square(sum2, _mm512_loadu_ps(x + i + 32), shift);
     sum3 = avx512_add_square(sum3, _mm512_loadu_ps(x + i + 48), shift);
   }
-  for (; i < n; i += 16)
-    sum0 = avx512_add_square(sum0, _mm512_mask_loadu_ps(shift, avx512_lanes(n - i), x + i), shift);
+  for (; i < n; i += 16) sum0 = avx512_add_square(sum0, _mm512_mask_loadu_ps(shift, avx512_lanes(n - i), x + i), shift);
   sum0 = _mm512_add_ps(_mm512_add_ps(sum0, sum1), _mm512_add_ps(sum2, sum3));
   return _mm512_reduce_add_ps(sum0) / (float)n;
 }

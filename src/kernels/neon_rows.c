@@ -41,10 +41,12 @@ NEON_INLINE float32x4_t neon_pair(float a, float b, float32x4_t x) {
 /* 2^(n + rest), given n + EXPONENT_IN_LOW_BITS, -127 <= n <= 128 and |rest| <= 1/2: within 1.6 ulp. At n = -127 it is
  * 0, at 128 infinity. */
 NEON_INLINE float32x4_t neon_exp2_parts(float32x4_t whole, float32x4_t rest) {
-  float32x4_t p01 = neon_pair(1.0f, 0x1.62e42ap-1f, rest); /* minimax, 9e-8 */
-  float32x4_t p23 = neon_pair(0x1.ebf9bcp-3f, 0x1.c6b752p-5f, rest);
-  float32x4_t p45 = neon_pair(0x1.3cea88p-7f, 0x1.5bba14p-10f, rest);
-  float32x4_t square = vmulq_f32(rest, rest), p = vfmaq_f32(p01, vfmaq_f32(p23, p45, square), square);
+  float32x4_t square = vmulq_f32(rest, rest);
+  float32x4_t p01 = neon_pair(1.0f, 0x1.62e43p-1f, rest); /* minimax, 2e-9 */
+  float32x4_t p23 = neon_pair(0x1.ebfbdcp-3f, 0x1.c6aee8p-5f, rest);
+  float32x4_t p45 = neon_pair(0x1.3b2d4cp-7f, 0x1.5f3e54p-10f, rest);
+  float32x4_t p46 = vfmaq_n_f32(p45, square, 0x1.41fbbcp-13f);
+  float32x4_t p = vfmaq_f32(p01, vfmaq_f32(p23, p46, square), square);
   return vmulq_f32(p, vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(whole), 23)));
 }
 

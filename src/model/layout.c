@@ -84,8 +84,8 @@ static clipc_status shape_blocks(struct clipc_model *model, struct clipc__transf
   return CLIPC_OK;
 }
 
-/* The first and the last layer of a tower are small and feel every rounding: not in int8. */
-static const struct clipc__gemm *outer_gemm(const struct clipc_model *model) {
+/* The last layer of a tower is small, and what it rounds nothing evens out: not in int8. */
+static const struct clipc__gemm *projection_gemm(const struct clipc_model *model) {
   bool is_int = model->options.precision == CLIPC_PRECISION_INT8;
   return &model->kernels.gemm[is_int ? CLIPC_PRECISION_BF16 : model->options.precision];
 }
@@ -98,8 +98,10 @@ clipc_status clipc__vision_shape(struct clipc_model *model, clipc_error *error) 
   vision->grid_height = (size_t)config->image_height / patch;
   vision->grid_width = (size_t)config->image_width / patch;
   vision->n_tokens = 1 + vision->grid_height * vision->grid_width;
-  vision->patch_embedding = shape_linear(outer_gemm(model), width, 3 * patch * patch);
-  vision->projection = shape_linear(outer_gemm(model), (size_t)model->config.embedding_dimension, width);
+  clipc_precision precision = model->options.precision;
+  if (3 * patch * patch > CLIPC__INT8_MAX_K && precision == CLIPC_PRECISION_INT8) precision = CLIPC_PRECISION_BF16;
+  vision->patch_embedding = shape_linear(&model->kernels.gemm[precision], width, 3 * patch * patch);
+  vision->projection = shape_linear(projection_gemm(model), (size_t)model->config.embedding_dimension, width);
   return shape_blocks(model, &vision->transformer, &config->transformer, error);
 }
 
@@ -115,7 +117,7 @@ clipc_status clipc__text_shape(struct clipc_model *model, clipc_error *error) {
                        config->pad_id, config->vocab_size);
   text->config = *config;
   text->projection =
-      shape_linear(outer_gemm(model), (size_t)model->config.embedding_dimension, (size_t)config->transformer.width);
+      shape_linear(projection_gemm(model), (size_t)model->config.embedding_dimension, (size_t)config->transformer.width);
   return shape_blocks(model, &text->transformer, &config->transformer, error);
 }
 

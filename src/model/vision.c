@@ -5,6 +5,7 @@
  *   class token (or the mean of the patch tokens) -> ln_post -> projection [embedding]
  *
  * Follows transformers' CLIPVisionModelWithProjection and open_clip's VisionTransformer. */
+#include "base/threads.h"
 #include "model/model.h"
 
 #include <string.h>
@@ -21,22 +22,43 @@ static void cut_patches(float *patches, const float *pixels, const struct clipc_
           memcpy(patches, pixels + (channel * height + row * patch + y) * width + col * patch, patch * sizeof *patches);
 }
 
+struct patch_job {
+  struct clipc__workspace *ws;
+  const struct clipc__vision *vision;
+};
+
+static void cut_image(void *context, size_t image, int slot) {
+  (void)slot;
+  const struct patch_job *job = context;
+  const struct clipc__vision *vision = job->vision;
+  size_t image_floats = 3 * (size_t)vision->config.image_height * (size_t)vision->config.image_width;
+  size_t patch_floats = (vision->n_tokens - 1) * vision->patch_embedding.n_in;
+  cut_patches(job->ws->wide + image * patch_floats, job->ws->pixels + image * image_floats, vision);
+}
+
+/* [class_embedding; patches] + position_embedding */
+static void place_tokens(void *context, size_t image, int slot) {
+  (void)slot;
+  const struct patch_job *job = context;
+  size_t width = (size_t)job->vision->transformer.config.width, n_patches = job->vision->n_tokens - 1;
+  const float *patches = job->ws->attended + image * n_patches * width, *position = job->vision->position_embedding;
+  float *hidden = job->ws->hidden + image * (n_patches + 1) * width;
+  for (size_t i = 0; i < width; i++) hidden[i] = job->vision->class_embedding[i] + position[i];
+  for (size_t i = 0; i < n_patches * width; i++) hidden[width + i] = patches[i] + position[width + i];
+}
+
 void clipc__vision_begin(struct clipc__workspace *ws, const struct clipc__vision *vision, size_t n) {
   const struct clipc__transformer_config *config = &vision->transformer.config;
-  size_t width = (size_t)config->width, n_tokens = vision->n_tokens, n_patches = n_tokens - 1;
-  size_t patch_floats = vision->patch_embedding.n_in;
-  size_t image_floats = 3 * (size_t)vision->config.image_height * (size_t)vision->config.image_width;
+  size_t width = (size_t)config->width, n_tokens = vision->n_tokens;
+  struct patch_job job = {ws, vision};
+  struct clipc__rows patches = {
+      .x = ws->wide, .stride = vision->patch_embedding.n_in, .n = n * (n_tokens - 1)};
+  clipc__parallel(ws->compute.n_threads, n, cut_image, &job);
+  clipc__linear_forward(&ws->compute, ws->attended, width, &patches, &vision->patch_embedding, 1, CLIPC__NO_ACTIVATION,
+                        CLIPC__STORE);
+  clipc__parallel(ws->compute.n_threads, n, place_tokens, &job);
+  for (size_t s = 0; s < n; s++) ws->pooled_at[s] = 0;
   for (size_t s = 0; s <= n; s++) ws->start[s] = s * n_tokens;
-  for (size_t s = 0; s < n; s++) {
-    float *hidden = ws->hidden + s * n_tokens * width;
-    cut_patches(ws->wide, ws->pixels + s * image_floats, vision);
-    memcpy(hidden, vision->class_embedding, width * sizeof *hidden);
-    clipc__linear_forward(&ws->compute, hidden + width, width,
-                          &(struct clipc__rows){.x = ws->wide, .stride = patch_floats, .n = n_patches},
-                          &vision->patch_embedding, 1, CLIPC__NO_ACTIVATION, CLIPC__STORE);
-    for (size_t i = 0; i < n_tokens * width; i++) hidden[i] += vision->position_embedding[i];
-    ws->pooled_at[s] = 0;
-  }
   if (vision->config.ln_pre)
     clipc__layer_norm(&ws->compute, ws->hidden, ws->hidden, vision->ln_pre.weight, vision->ln_pre.bias, n * n_tokens,
                       width, config->layer_norm_eps);

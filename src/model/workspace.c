@@ -58,7 +58,7 @@ clipc_status clipc__workspace_make(struct clipc__workspace *ws, const struct cli
   ws->ids = clipc__alloc(allocator, max_batch, plan.ids * sizeof *ws->ids);
   ws->hidden = clipc__alloc(allocator, max_batch, plan.hidden * sizeof *ws->hidden);
   ws->attended = clipc__alloc(allocator, max_batch, plan.hidden * sizeof *ws->attended);
-  ws->wide = clipc__alloc(allocator, 1, larger(max_batch * plan.wide, plan.pixels) * sizeof *ws->wide);
+  ws->wide = clipc__alloc(allocator, max_batch, larger(plan.wide, plan.pixels) * sizeof *ws->wide);
   ws->pooled = clipc__alloc(allocator, max_batch, plan.pooled * sizeof *ws->pooled);
   ws->start = clipc__alloc(allocator, max_batch + 1, sizeof *ws->start);
   ws->pooled_at = clipc__alloc(allocator, max_batch, sizeof *ws->pooled_at);

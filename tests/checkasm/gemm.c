@@ -252,6 +252,7 @@ enum row_kind {
   ROW_ZEROS,
   ROW_OUTLIER,
   ROW_TIES,
+  ROW_HALF_WAY,
   ROW_TINY,
   ROW_DENORMAL,
   ROW_HUGE,
@@ -262,6 +263,9 @@ enum row_kind {
 
 static void random_row(float *x, size_t k, enum row_kind kind) {
   float size = ldexpf(1.0f, (int)random_below(21) - 10), constant = size * random_float();
+  /* cut into 255 steps, nought is half way between two, and by rounding the lowest or highest is just out of range */
+  static const float ranges[][2] = {{-0x1.a68p+3f, 0x1.aa4p+4f}, {-0x1.4cp+0f, 0x1.abp+2f}, {-0x1.77p+1f, 0x1.dbp+1f}};
+  const float *half_way = ranges[random_below(COUNT(ranges))];
   if (kind == ROW_TINY) size = ldexpf(1.0f, -100);
   if (kind == ROW_DENORMAL) size = ldexpf(1.0f, -130);
   if (kind == ROW_HUGE) size = ldexpf(1.0f, 120);
@@ -272,6 +276,7 @@ static void random_row(float *x, size_t k, enum row_kind kind) {
     if (kind == ROW_CONSTANT) x[p] = constant;
     if (kind == ROW_ZEROS) x[p] = random_below(2) ? 0.0f : -0.0f;
     if (kind == ROW_TIES) x[p] = (float)((int)random_below(2048) - 1000) * 0.5f;
+    if (kind == ROW_HALF_WAY) x[p] = random_below(2) ? half_way[0] : half_way[1];
     if (random_below(16) == 0 && kind != ROW_CONSTANT) x[p] = 0.0f;
   }
   size_t at = random_below(k);

@@ -20,7 +20,7 @@
 #define AVX512_VNNI_TARGET EMU_TARGET
 #define AVX512_BF16_TARGET EMU_TARGET
 #define AVX512_DOT_U8(sum, x, w) sum = emu_dot_u8(sum, x, w)
-#define AVX512_DOT_U8_BY_PAIRS(sum, x, w) sum = emu_dot_u8_by_pairs(sum, x, w, ones)
+#define AVX512_DOT_U8_BY_PAIRS(sum, x, w, ones) sum = emu_dot_u8_by_pairs(sum, x, w, ones)
 
 /* The lanes of a register. A vector goes in and out by memcpy; one of 256 or 128 bits fills the lower part. */
 typedef union {
@@ -306,7 +306,7 @@ EMU __m256bh emu_cvtneps_pbh(__m512 first) {
 #define _mm512_reduce_add_ps emu_reduce_add_ps
 #define _mm512_reduce_min_ps emu_reduce_min_ps
 #define _mm512_reduce_max_ps emu_reduce_max_ps
-#define _mm512_reduce_ps(x, mode) emu_part_ps(x) /* the kernels round down, to whole numbers */
+#define _mm512_reduce_ps(x, mode) emu_part_ps(x)     /* the kernels round down, to whole numbers */
 #define _mm512_cmp_ps_mask(a, b, how) emu_less(a, b) /* the kernels ask nothing else */
 #define _mm512_set1_ps emu_set1_ps
 #define _mm512_set1_epi32 emu_set1_epi32

@@ -1,6 +1,8 @@
 /* Prints a digest of what every AVX-512 kernel makes of the same numbers, in both modes of denormals. Built three ways:
- * with the instructions emulated, as machine code for Bochs (freestanding), and as machine code for a CPU that has them.
- * Digests must be equal: the emulation is right, and so is what the compiler and the assembler made of the kernels.
+ * with the instructions emulated, as machine code for Bochs (freestanding), and as machine code for a CPU that has
+ * them. Digests must be equal: the emulation is right, and so is what the compiler and the assembler made of the
+ * kernels.
+ *
  *   -DDIGEST_TIERS=3   of avx512, avx512-vnni, avx512-bf16 the first so many */
 #include "kernels/kernels.h"
 
