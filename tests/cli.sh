@@ -66,7 +66,7 @@ for way in --help -h help; do
   fine "$way"
   that "$way: usage on stdout" has out "Usage: clipc COMMAND"
 done
-for command in embed classify tokenize preprocess decode inspect bench version; do
+for command in embed classify tokenize preprocess decode inspect pack bench version; do
   run $command --help
   fine "$command --help"
   that "$command --help: usage" has out "Usage: clipc $command"
@@ -143,6 +143,34 @@ run tokenize -m hollow a
 refused "tokenize with a hollow model" hollow
 run inspect -m hollow
 refused "inspect a hollow model" hollow
+
+# ---- pack
+run pack -m "$model" --precision int8 -o tiny.clipc
+fine pack
+run pack -m "$model" -o no/such/folder/tiny.clipc
+refused "pack to nowhere" no/such/folder
+that "pack to nowhere: no file" absent no
+run pack -m tiny.clipc -o again.clipc
+refused "pack of a packed file" "packed"
+that "pack of a packed file: no file" absent again.clipc
+run embed -m "$model" --precision int8 --image "$one" --text "a red circle"
+mv out from_folder
+run embed -m tiny.clipc --image "$one" --text "a red circle"
+fine "embed from a packed file"
+that "a packed file gives the folder's vectors" cmp out from_folder
+run embed -m tiny.clipc --precision f32 --text a
+fine "f32 takes a packed file as it is"
+run embed -m tiny.clipc --precision bf16 --text a
+refused "another precision than the file's" precision
+run inspect -m tiny.clipc
+fine "inspect a packed file"
+that "inspect a packed file: precision" has out int8
+head -c 100000 tiny.clipc >cut.clipc
+run embed -m cut.clipc --text a
+refused "a packed file that is cut short" cut.clipc
+run embed -m "$one" --text a
+refused "a model that is a picture" "packed model"
+rm -f tiny.clipc cut.clipc from_folder
 
 # ---- inspect
 run inspect -m "$model"

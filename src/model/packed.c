@@ -284,7 +284,9 @@ static clipc_status packed_vision(struct clipc__vision *vision, struct clipc__la
   *vision = model->vision;
   vision->transformer.blocks = packed_blocks(arena, &model->vision.transformer, &packed->gemm[0]);
   if (vision->transformer.blocks == NULL) return clipc__no_memory(error, packed->path);
-  vision->patch_embedding.gemm = vision->projection.gemm = &packed->gemm[1];
+  bool patches_as_blocks = model->vision.patch_embedding.gemm == model->vision.transformer.blocks[0].out.gemm;
+  vision->patch_embedding.gemm = &packed->gemm[patches_as_blocks ? 0 : 1];
+  vision->projection.gemm = &packed->gemm[1];
   clipc__vision_layout(layout, vision);
   return CLIPC_OK;
 }

@@ -39,7 +39,7 @@ struct packed_header {
   uint32_t precision; /* clipc_precision */
   uint32_t towers;    /* CLIPC_TOWER_IMAGE | CLIPC_TOWER_TEXT */
   float logit_scale, logit_bias;
-  struct packed_gemm gemm[2]; /* of the blocks; of the first and the last layer */
+  struct packed_gemm gemm[2]; /* of the blocks, and of the patches unless they are too long for it; of the projection */
 };
 
 enum packed_kind {

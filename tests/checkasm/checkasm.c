@@ -199,13 +199,14 @@ static void check_gemm_of_tier(const struct tier_table *tier, int which) {
 /* Tier n of the list, but what an earlier one has too. */
 static void check_tier(const struct tier_table *tiers, size_t n) {
   const struct clipc__kernels *own = &tiers[n].kernels;
-  bool finish = true, norm = true, softmax = true, peak = true,
+  bool finish = true, norm = true, softmax = true, transpose = true, peak = true,
        activations[CLIPC__N_ACTIVATIONS] = {false, true, true, true};
   for (size_t t = 0; t < n; t++) {
     const struct clipc__kernels *other = &tiers[t].kernels;
     finish = finish && own->finish != other->finish;
     norm = norm && own->layer_norm_f32 != other->layer_norm_f32;
     softmax = softmax && own->softmax_f32 != other->softmax_f32;
+    transpose = transpose && own->transpose_f32 != other->transpose_f32;
     peak = peak && memcmp(own->peak, other->peak, sizeof own->peak) != 0;
     for (int a = 1; a < CLIPC__N_ACTIVATIONS; a++)
       activations[a] = activations[a] && own->activation_f32[a] != other->activation_f32[a];
@@ -219,6 +220,7 @@ static void check_tier(const struct tier_table *tiers, size_t n) {
   if (finish) run_group(tiers[n].name, "finish", check_finish, own, 0);
   if (norm) run_group(tiers[n].name, "layer_norm", check_layer_norm, own, 0);
   if (softmax) run_group(tiers[n].name, "softmax", check_softmax, own, 0);
+  if (transpose) run_group(tiers[n].name, "transpose", check_transpose, own, 0);
   if (peak) run_group(tiers[n].name, "peak", check_peak, own, 0);
 }
 

@@ -57,7 +57,7 @@ double sum_bound(size_t k);
 /* ---- the groups */
 
 check_group check_shape, check_pack, check_prepare, check_product, check_chain; /* which: 0..2 gemm, 3 small */
-check_group check_finish, check_layer_norm, check_softmax, check_peak;
+check_group check_finish, check_layer_norm, check_softmax, check_transpose, check_peak;
 check_group check_activation; /* which: enum clipc__activation */
 const struct clipc__gemm *gemm_of(const struct clipc__kernels *kernels, int which);
 

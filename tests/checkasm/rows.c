@@ -1,4 +1,4 @@
-/* What happens to rows of floats between products: finish, activations, layer norm, softmax. An output has the same
+/* What happens to rows of floats between products: finish, activations, layer norm, softmax, transposing. An output has the same
  * bits wherever it stands: at another address, in the body of a vector or in its tail. */
 #include "checkasm.h"
 
@@ -330,6 +330,27 @@ void check_softmax(const struct clipc__kernels *kernels, int which) {
     for (size_t n = 1; n <= (checkasm_quick ? 40 : 140); n++) check_softmax_of(kernels, n, kind);
     for (int i = 0; i < (checkasm_quick ? 3 : 60); i++) check_softmax_of(kernels, random_size(1100), kind);
   }
+}
+
+/* ---- transpose */
+
+static void check_transpose_of(const struct clipc__kernels *kernels, size_t rows, size_t cols) {
+  size_t x_stride = cols + random_below(9), y_stride = rows + random_below(9);
+  size_t n_x = (rows - 1) * x_stride + cols, n_y = (cols - 1) * y_stride + rows, wrong = 0;
+  float *x = pen(n_x * sizeof *x, 4), *y = pen(n_y * sizeof *y, 4);
+  random_floats(x, n_x, 1.0f);
+  about("transpose of %zu x %zu, strides %zu and %zu", rows, cols, x_stride, y_stride);
+  kernels->transpose_f32(y, y_stride, x, x_stride, rows, cols);
+  for (size_t i = 0; i < rows; i++)
+    for (size_t j = 0; j < cols; j++) wrong += !same_bits(y[j * y_stride + i], x[i * x_stride + j]);
+  check(wrong == 0, "%zu of %zu numbers are not where they belong", wrong, rows * cols);
+  check_gaps(y, cols, rows, y_stride);
+  pens_check();
+}
+
+void check_transpose(const struct clipc__kernels *kernels, int which) {
+  (void)which;
+  for (int i = 0; i < (checkasm_quick ? 60 : 600); i++) check_transpose_of(kernels, random_size(40), random_size(90));
 }
 
 /* ---- peak */
