@@ -102,7 +102,7 @@ CLIPC_API const char *clipc_build_info(void);
  *   F32   as the references
  *   BF16  weights in bf16; where the CPU multiplies bf16, inputs too. Cosine to F32 at least 0.9999
  *   INT8  weights int8 with a scale per output, inputs int8 (or finer, where that is as fast) with a scale per token,
- *         made on the fly. Cosine to F32 at least 0.999 */
+ *         made on the fly. Cosine to F32 at least 0.999 in towers of width 64 and more */
 typedef enum clipc_precision { CLIPC_PRECISION_F32 = 0, CLIPC_PRECISION_BF16 = 1, CLIPC_PRECISION_INT8 = 2 } clipc_precision;
 
 /* Upper limit on the kernels that may be chosen: each tier stands on those before it of the same architecture, and a
@@ -375,7 +375,8 @@ CLIPC_API clipc_status clipc_tokenize(const clipc_model *model, const char *utf8
 typedef struct clipc_session clipc_session;
 
 typedef struct clipc_session_options {
-  int max_batch; /* most items computed at once [8]; larger batches go in pieces of this size */
+  int max_batch; /* most items computed at once [8]; larger batches go in pieces of this size, pictures in smaller
+                    ones where that is faster (about 512 patches) */
   int raw;       /* 1: embeddings as they leave the projection; 0: divided by their L2 norm */
 } clipc_session_options;
 

@@ -154,7 +154,8 @@ static void drop_failures(clipc_session *session, size_t n_piece) {
 }
 
 static void gather_piece(clipc_session *session) {
-  size_t left = session->n_items - session->next_item, max_batch = session->workspace.max_batch;
+  size_t left = session->n_items - session->next_item,
+         max_batch = session->images ? session->workspace.max_images : session->workspace.max_batch;
   size_t n_piece = left < max_batch ? left : max_batch;
   memset(session->outcomes, 0, n_piece * sizeof *session->outcomes);
   if (session->texts)

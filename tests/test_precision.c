@@ -11,10 +11,9 @@
 
 #define N_INPUTS 64
 
-static const clipc_tier tiers[] = {CLIPC_TIER_PLAIN_C,     CLIPC_TIER_AVX2,        CLIPC_TIER_AVX_VNNI,
-                                   CLIPC_TIER_AVX512,      CLIPC_TIER_AVX512_VNNI, CLIPC_TIER_AVX512_BF16,
-                                   CLIPC_TIER_NEON,        CLIPC_TIER_DOTPROD,     CLIPC_TIER_I8MM,
-                                   CLIPC_TIER_NEON_BF16};
+static const clipc_tier tiers[] = {
+    CLIPC_TIER_PLAIN_C,     CLIPC_TIER_AVX2, CLIPC_TIER_AVX_VNNI, CLIPC_TIER_AVX512, CLIPC_TIER_AVX512_VNNI,
+    CLIPC_TIER_AVX512_BF16, CLIPC_TIER_NEON, CLIPC_TIER_DOTPROD,  CLIPC_TIER_I8MM,   CLIPC_TIER_NEON_BF16};
 static const char *const precision_names[] = {"f32", "bf16", "int8"};
 static const double floors[] = {0.9999999, 0.9999, 0.999};
 
@@ -67,10 +66,11 @@ static float *embed(clipc_model *model, const struct inputs *inputs, int tower, 
   float *vectors = calloc(N_INPUTS, clipc_embedding_dimension(model) * sizeof(float));
   assert_non_null(vectors);
   assert_int_equal(
-      clipc_session_open(&session, model, &(clipc_session_options){.max_batch = max_batch, .raw = 1}, &error), CLIPC_OK);
-  clipc_status status =
-      tower == CLIPC_TOWER_IMAGE ? clipc_embed_images(session, inputs->images, N_INPUTS, vectors, NULL, &error)
-                                 : clipc_embed_texts(session, inputs->texts, N_INPUTS, vectors, NULL, &error);
+      clipc_session_open(&session, model, &(clipc_session_options){.max_batch = max_batch, .raw = 1}, &error),
+      CLIPC_OK);
+  clipc_status status = tower == CLIPC_TOWER_IMAGE
+                            ? clipc_embed_images(session, inputs->images, N_INPUTS, vectors, NULL, &error)
+                            : clipc_embed_texts(session, inputs->texts, N_INPUTS, vectors, NULL, &error);
   if (status != CLIPC_OK) fail_msg("%s", error.message);
   clipc_session_close(session);
   return vectors;
@@ -89,9 +89,11 @@ static void compare(const char *name, bool outliers, clipc_model *exact, clipc_m
   size_t dimension = clipc_embedding_dimension(model);
   float *wanted = embed(exact, inputs, tower, 8), *got = embed(model, inputs, tower, 8);
   double worst = 1;
-  for (size_t i = 0; i < N_INPUTS; i++) worst = fmin(worst, cosine(wanted + i * dimension, got + i * dimension, dimension));
+  for (size_t i = 0; i < N_INPUTS; i++)
+    worst = fmin(worst, cosine(wanted + i * dimension, got + i * dimension, dimension));
   print_message("note: %s%s %s: worst cosine of %s in %s %.6f\n", name, outliers ? " with outliers" : "",
-                tower == CLIPC_TOWER_IMAGE ? "image" : "text", precision_names[precision], clipc_tier_name(tier), worst);
+                tower == CLIPC_TOWER_IMAGE ? "image" : "text", precision_names[precision], clipc_tier_name(tier),
+                worst);
   if (!(worst >= floors[precision])) fail_msg("below %g", floors[precision]);
   free(wanted);
   free(got);
@@ -99,7 +101,8 @@ static void compare(const char *name, bool outliers, clipc_model *exact, clipc_m
 
 /* The reference of a model is its f32 in the best tier, which test_model holds to the real libraries. */
 static void check_model(const char *name, bool outliers, bool every_tier) {
-  char *folder = synthetic_folder(name, &(struct synthetic_change){.outliers = outliers, .dtype = outliers ? "F32" : NULL});
+  char *folder =
+      synthetic_folder(name, &(struct synthetic_change){.outliers = outliers, .dtype = outliers ? "F32" : NULL});
   clipc_model *exact = open_model(folder, CLIPC_PRECISION_F32, CLIPC_TIER_BEST, 0);
   struct inputs inputs;
   random_start(7);

@@ -1,6 +1,7 @@
 /* Scaled dot-product attention of packed sequences, a chunk per sequence and head.
- * Keys and values of a head are packed as weights are, k' [head_dim, keys] and v [keys, head_dim], and multiplied by the
- * kernel of the layers; the scores of a tile of queries stay in the first cache: scores = q k', softmax, out = scores v. */
+ * Keys and values of a head are packed as weights are, k' [head_dim, keys] and v [keys, head_dim], and multiplied by
+ * the kernel of the layers; the scores of a tile of queries stay in the first cache: scores = q k', softmax, out =
+ * scores v. */
 #include "base/threads.h"
 #include "kernels/kernels.h"
 
@@ -68,7 +69,8 @@ static void attend(const struct attention_job *job, const struct attention_plan 
   const struct clipc__finish plain = {.bias = NULL};
   float *keys = scratch, *values = keys + round_to_line(plan->keys), *scores = values + round_to_line(plan->values);
   float *sums = scores + round_to_line(plan->scores);
-  size_t cols = small->panel_cols, stride = plan->key_panels * cols, all_keys = plan->values / (plan->value_panels * cols);
+  size_t cols = small->panel_cols, stride = plan->key_panels * cols,
+         all_keys = plan->values / (plan->value_panels * cols);
   for (size_t first = 0; first < n_keys; first += cols) {
     size_t n = n_keys - first < cols ? n_keys - first : cols;
     small->product(sums, q, job->q_stride * sizeof *q, rows, keys + first * job->head_dim, job->head_dim, keys, 0);

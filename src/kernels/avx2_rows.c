@@ -293,7 +293,8 @@ static AVX2_CODE void avx2_transpose_f32(float *y, size_t y_stride, const float 
                                          size_t cols) {
   size_t whole_rows = rows & ~(size_t)7, whole_cols = cols & ~(size_t)7;
   for (size_t i = 0; i < whole_rows; i += 8)
-    for (size_t j = 0; j < whole_cols; j += 8) avx2_transpose_8(y + j * y_stride + i, y_stride, x + i * x_stride + j, x_stride);
+    for (size_t j = 0; j < whole_cols; j += 8)
+      avx2_transpose_8(y + j * y_stride + i, y_stride, x + i * x_stride + j, x_stride);
   for (size_t i = 0; i < rows; i++)
     for (size_t j = i < whole_rows ? whole_cols : 0; j < cols; j++) y[j * y_stride + i] = x[i * x_stride + j];
 }

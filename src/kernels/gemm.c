@@ -11,12 +11,12 @@
 
 #include <string.h>
 
-#define BLOCK_BYTES ((size_t)384 << 10)  /* of input rows in a chunk */
-#define CHUNK_MIN_COST 3e6               /* in operations: about 30 us, a join or two */
-#define CHUNK_MAX_COST 2e7               /* about 2 ms in plain C */
-#define CHUNKS_PER_THREAD 16.0           /* so that all finish together */
-#define PANEL_COST_ROWS 16               /* fetching a panel costs about as much as multiplying it with so many rows */
-#define AHEAD_BYTES 8192                 /* within a panel that is read once */
+#define BLOCK_BYTES ((size_t)384 << 10) /* of input rows in a chunk */
+#define CHUNK_MIN_COST 3e6              /* in operations: about 30 us, a join or two */
+#define CHUNK_MAX_COST 2e7              /* about 2 ms in plain C */
+#define CHUNKS_PER_THREAD 16.0          /* so that all finish together */
+#define PANEL_COST_ROWS 16              /* fetching a panel costs about as much as multiplying it with so many rows */
+#define AHEAD_BYTES 8192                /* within a panel that is read once */
 #define PREPARE_CHUNK_FLOATS 8192u
 
 static size_t at_most(size_t a, size_t b) { return a < b ? a : b; }
@@ -105,7 +105,8 @@ static void linear_chunk(void *context, size_t chunk, int slot) {
   size_t first_row = chunk % job->n_blocks * job->block_rows, across = chunk / job->n_blocks;
   size_t layer = across / job->chunks_across, first = across % job->chunks_across * job->chunk_panels;
   const struct clipc__linear *linear = &job->linears[layer];
-  size_t end = at_most(first + job->chunk_panels, job->n_panels), rows = at_most(job->rows - first_row, job->block_rows);
+  size_t end = at_most(first + job->chunk_panels, job->n_panels),
+         rows = at_most(job->rows - first_row, job->block_rows);
   /* another thread is likely to take the chunk behind this one, and this thread the one behind that */
   size_t skip = job->n_blocks > 1 ? 0 : (size_t)(job->compute->n_threads - 1) * job->chunk_panels;
   float *sums = (float *)(void *)(job->compute->scratch + (size_t)slot * job->compute->scratch_bytes);

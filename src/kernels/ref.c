@@ -87,7 +87,6 @@ static void prepare_s16_ref(void *out, struct clipc__row_scale *scale, const flo
   *scale = (struct clipc__row_scale){step + poison, zero};
 }
 
-
 static void layer_norm_f32_ref(float *y, size_t y_stride, const float *x, size_t x_stride, const float *weight,
                                const float *bias, size_t rows, size_t cols, float eps) {
   for (size_t r = 0; r < rows; r++, x += x_stride, y += y_stride) {

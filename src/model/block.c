@@ -25,7 +25,7 @@ static void self_attention(struct clipc__workspace *ws, const struct clipc__tran
     clipc__linear_forward(&ws->compute, q, 3 * width, &all, qkv, 3, CLIPC__NO_ACTIVATION, CLIPC__STORE);
   } else {
     struct clipc__rows ones = normalized_rows(pooled, n, config);
-    q = ws->pooled + ws->max_batch * width;
+    q = ws->pooled + n * width;
     q_stride = width;
     clipc__linear_forward(&ws->compute, q, width, &ones, qkv, 1, CLIPC__NO_ACTIVATION, CLIPC__STORE);
     clipc__linear_forward(&ws->compute, k, 3 * width, &all, qkv + 1, 2, CLIPC__NO_ACTIVATION, CLIPC__STORE);

@@ -116,8 +116,8 @@ clipc_status clipc__text_shape(struct clipc_model *model, clipc_error *error) {
     return clipc__fail(error, CLIPC_E_MODEL, "the text tower's pad_id %d is not in its vocabulary of %d",
                        config->pad_id, config->vocab_size);
   text->config = *config;
-  text->projection =
-      shape_linear(projection_gemm(model), (size_t)model->config.embedding_dimension, (size_t)config->transformer.width);
+  text->projection = shape_linear(projection_gemm(model), (size_t)model->config.embedding_dimension,
+                                  (size_t)config->transformer.width);
   return shape_blocks(model, &text->transformer, &config->transformer, error);
 }
 

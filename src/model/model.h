@@ -144,13 +144,14 @@ CLIPC_PRIVATE void clipc__pack_linears(struct clipc__pack_job *jobs, size_t n_jo
 /* ---- one computation: up to max_batch sequences of one tower, packed without padding */
 
 struct clipc__workspace {
-  size_t max_batch;
-  float *pixels;     /* [max_batch, 3, image_height, image_width]; what vision_begin starts from */
+  size_t max_batch;  /* most sequences at once */
+  size_t max_images; /* the same of the image tower: at most max_batch */
+  float *pixels;     /* [max_images, 3, image_height, image_width]; what vision_begin starts from */
   int32_t *ids;      /* [max_batch, context_length]; what text_begin starts from */
   float *hidden;     /* [rows, width] the residual stream */
   float *attended;   /* [rows, width] output of attention; before the blocks of a layer norm */
   float *wide;       /* [rows, 3 * width] q, k, v; or [rows, mlp_width]; or the patches */
-  float *pooled;     /* [2, max_batch, width] the residual stream of the pooled tokens alone; their queries */
+  float *pooled;     /* [2, sequences, width] the residual stream of the pooled tokens alone; their queries */
   size_t *start;     /* [max_batch + 1] first row of each sequence */
   size_t *pooled_at; /* [max_batch] position of the token that speaks for the sequence */
   struct clipc__compute compute;

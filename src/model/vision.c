@@ -51,8 +51,7 @@ void clipc__vision_begin(struct clipc__workspace *ws, const struct clipc__vision
   const struct clipc__transformer_config *config = &vision->transformer.config;
   size_t width = (size_t)config->width, n_tokens = vision->n_tokens;
   struct patch_job job = {ws, vision};
-  struct clipc__rows patches = {
-      .x = ws->wide, .stride = vision->patch_embedding.n_in, .n = n * (n_tokens - 1)};
+  struct clipc__rows patches = {.x = ws->wide, .stride = vision->patch_embedding.n_in, .n = n * (n_tokens - 1)};
   clipc__parallel(ws->compute.n_threads, n, cut_image, &job);
   clipc__linear_forward(&ws->compute, ws->attended, width, &patches, &vision->patch_embedding, 1, CLIPC__NO_ACTIVATION,
                         CLIPC__STORE);
