@@ -153,7 +153,7 @@ static clipc_status pack_seal(struct pack_job *job) {
 }
 
 static clipc_status pack_write(struct pack_job *job, const char *path) {
-  struct clipc__writer writer;
+  struct clipc__writer writer = {.path = NULL};
   const struct packed_header *header = &job->header;
   clipc_status status = clipc__writer_open(&writer, path, &job->model->allocator, job->error);
   if (status != CLIPC_OK) return status;
