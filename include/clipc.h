@@ -488,6 +488,469 @@ CLIPC_API double clipc_operations(const clipc_model *model, int tower, size_t n_
  * operations per second: independent sums in registers, the best of several short runs. Takes about 50 ms. */
 CLIPC_API double clipc_measure_peak(const clipc_model *model);
 
+/* ----------------------------------------------------------------- runtime */
+
+/* The scheduler: everything that waits or computes is a task on it. A process has one that is shared, made on first use;
+ * hosts with a loop of their own, and tests, open others. */
+typedef struct clipc_runtime clipc_runtime;
+
+/* Answers of a task that has not ended, and of what it waits for; never the outcome of a call that is over. */
+enum { CLIPC_WAITING = -1, CLIPC_YIELDING = -2 };
+
+/* Which addresses fetches may reach, and how much they may take; 0 = the default in brackets. */
+typedef struct clipc_fetch_options {
+  const char *const *allow; /* [n_allow] "host:port", exact: reached even where the address is private; copied */
+  size_t n_allow;
+  uint64_t max_bytes;       /* of one body [64 MiB] */
+  int max_redirects;        /* [5]; -1 = none */
+  int connect_timeout_ms;   /* resolving included [10,000] */
+  int total_timeout_ms;     /* [30,000] */
+  int max_per_host;         /* connections at once [8] */
+  int max_connections;      /* of the runtime at once [256] */
+  int use_proxy;            /* 1: http_proxy and kin of the environment are obeyed [0] */
+} clipc_fetch_options;
+
+typedef enum clipc_log_level { CLIPC_LOG_ERROR = 1, CLIPC_LOG_WARNING = 2, CLIPC_LOG_INFO = 3, CLIPC_LOG_DEBUG = 4 } clipc_log_level;
+
+typedef struct clipc_runtime_options {
+  int n_threads; /* that run tasks; 0 = as many as the process may use; CLIPC_HOST_DRIVEN = none: the host polls */
+  uint64_t seed; /* not 0, and only HOST_DRIVEN: which ready task comes next is drawn from it, and time jumps to the
+                    next timer when nothing is ready; for tests that look for a bad order */
+  uint64_t memory_budget_bytes; /* for models and workspaces of its pools; 0 = three quarters of what the cgroup or else
+                                   the machine has */
+  clipc_fetch_options fetch;
+  void (*log)(void *context, clipc_log_level level, const char *message); /* from any thread; NULL = nobody listens */
+  void *log_context;
+  clipc_allocator allocator;
+} clipc_runtime_options;
+
+enum { CLIPC_HOST_DRIVEN = -1 };
+
+/* Opens a runtime of its own.
+ *   out      [out] the runtime, one reference; NULL on failure
+ *   options  NULL = defaults; copied
+ * Returns CLIPC_OK; _INVALID; _RUNTIME_UNAVAILABLE (no thread or no descriptor can be had, or the system has no
+ * epoll); _NO_MEMORY. Threads: safe. */
+CLIPC_API clipc_status clipc_runtime_open(clipc_runtime **out, const clipc_runtime_options *options, clipc_error *error);
+
+/* Says how the shared runtime will be made. Returns CLIPC_OK; _INVALID, also when it exists already. Threads: safe. */
+CLIPC_API clipc_status clipc_runtime_shared_options(const clipc_runtime_options *options, clipc_error *error);
+
+/* The runtime of the process, made by the first call; owned by the process: never close it.
+ * Returns CLIPC_OK, or _RUNTIME_UNAVAILABLE when it cannot be made, was shut down by clipc_shutdown, or belongs to the
+ * parent of a process that was forked since. Threads: safe. */
+CLIPC_API clipc_status clipc_runtime_shared(clipc_runtime **out, clipc_error *error);
+
+/* Ends a runtime: nothing new is taken, what is under way may finish (drain) or is cancelled, and everything
+ * still pending is completed with CLIPC_E_SHUTTING_DOWN. Its threads are gone when it returns.
+ *   drain_ms  how long running tasks may take to finish before they are cancelled; 0 = cancel at once; -1 = no limit
+ * Returns CLIPC_OK (also when it was shut down before); _TIMED_OUT (tasks that ignore being cancelled for 10 s are
+ * dropped); _WOULD_DEADLOCK from inside a task of it. Threads: one at a time. */
+CLIPC_API clipc_status clipc_runtime_shutdown(clipc_runtime *runtime, int drain_ms, clipc_error *error);
+
+/* Shuts down at once where that was not done, and gives the reference back: memory is freed with the last pending
+ * result. NULL is fine. From inside a task of it nothing happens. */
+CLIPC_API void clipc_runtime_close(clipc_runtime *runtime);
+
+/* A descriptor that is readable when a HOST_DRIVEN runtime has something to do; owned by the runtime, to be watched for
+ * reading and never read. -1 for other runtimes. */
+CLIPC_API int clipc_runtime_fd(const clipc_runtime *runtime);
+
+/* Runs what is ready in a HOST_DRIVEN runtime on the calling thread, at most one block of a tower or a few hundred short
+ * turns, then returns.
+ *   timeout_ms  how long to wait when nothing is ready; 0 = not at all; -1 = as long as it takes
+ * Returns CLIPC_OK (something ran), _TIMED_OUT (nothing was ready), _INVALID (not HOST_DRIVEN), _WOULD_DEADLOCK (from
+ * inside a task), _SHUTTING_DOWN. Threads: one at a time. */
+CLIPC_API clipc_status clipc_runtime_poll(clipc_runtime *runtime, int timeout_ms, clipc_error *error);
+
+/* Nanoseconds of the runtime's clock, which deadlines are given in; it never goes back. */
+CLIPC_API int64_t clipc_runtime_now_ns(const clipc_runtime *runtime);
+
+/* -------------------------------------------------------------------- tasks */
+
+/* A task is a stackless coroutine: a small struct (its frame) and a function that is called again and again. Each call
+ * goes on from where the last one stopped, and returns
+ *   CLIPC_WAITING   it asked for something that is not there yet; it is called when that changes (or earlier: ask again)
+ *   CLIPC_YIELDING  it has more to do; others come first
+ *   a clipc_status  it has ended
+ * The macros below write that as straight code; a plain enum and switch does as well. A task runs on one thread at a
+ * time, but not always on the same one. It must not block, and should not compute for more than some milliseconds. */
+typedef struct clipc_task clipc_task;
+typedef int clipc_task_function(clipc_task *task, void *frame);
+
+/* What all tasks of one kind share; static, it is kept by reference. */
+typedef struct clipc_task_kind {
+  const char *name;              /* for clipc_runtime_dump */
+  clipc_task_function *run;
+  void (*drop)(void *frame);     /* called once when the task is over, whatever way; may be NULL */
+  size_t frame_bytes;
+  int is_short;                  /* 1: turns take microseconds: they are run first, even between the chunks of a matrix product */
+} clipc_task_kind;
+
+/* The straight code. FRAME has a member `int at`, nought at the start; what must outlive a wait lies in the frame, since
+ * local variables do not. STATUS is an int lvalue that CALL's answer is put in.
+ *
+ *   struct ticker { int at, left; };
+ *   static int tick(clipc_task *task, void *frame) {
+ *     struct ticker *t = frame; int status;
+ *     CLIPC_TASK_BEGIN(t);
+ *     for (; t->left > 0; t->left--) CLIPC_AWAIT(t, status, clipc_task_sleep(task, 1000000));
+ *     CLIPC_TASK_END(t, status == CLIPC_OK ? CLIPC_OK : status); } */
+#define CLIPC_TASK_BEGIN(FRAME) switch ((FRAME)->at) { case 0:
+#define CLIPC_AWAIT(FRAME, STATUS, CALL)                                    \
+  do {                                                                      \
+    (FRAME)->at = __LINE__;                                                 \
+    CLIPC_TASK_RESUME(__LINE__)                                             \
+    (STATUS) = (CALL);                                                      \
+    if ((STATUS) == CLIPC_WAITING) return CLIPC_WAITING;                    \
+  } while (0)
+#define CLIPC_YIELD(FRAME)                                                  \
+  do {                                                                      \
+    (FRAME)->at = __LINE__;                                                 \
+    return CLIPC_YIELDING;                                                  \
+    case __LINE__:;                                                         \
+  } while (0)
+#define CLIPC_TASK_END(FRAME, STATUS) } (void)(FRAME); return (STATUS)
+#if defined(__GNUC__) || defined(__clang__)
+#define CLIPC_TASK_RESUME(LINE) __attribute__((fallthrough)); case LINE:
+#else
+#define CLIPC_TASK_RESUME(LINE) case LINE:
+#endif
+
+/* Starts a task.
+ *   out    [out] a handle, to be joined and given back by clipc_task_release; NULL pointer = detached
+ *   frame  [kind->frame_bytes] copied into the task; NULL = all zero
+ * The task is independent of the one that starts it. Returns CLIPC_OK; _INVALID; _NO_MEMORY; _SHUTTING_DOWN (drop is
+ * not called: the frame is still the caller's). Threads: safe, in tasks and outside. Cost: some tens of nanoseconds, no system call
+ * while the runtime is busy. */
+CLIPC_API clipc_status clipc_spawn(clipc_task **out, clipc_runtime *runtime, const clipc_task_kind *kind,
+                                   const void *frame, clipc_error *error);
+
+/* The same, as a child of the running task: cancelling the parent, or its end, cancels the child. */
+CLIPC_API clipc_status clipc_spawn_child(clipc_task **out, clipc_task *parent, const clipc_task_kind *kind,
+                                         const void *frame, clipc_error *error);
+
+/* One more handle, and one less; a task runs on without any. NULL is fine. Threads: safe. */
+CLIPC_API clipc_task *clipc_task_retain(clipc_task *task);
+CLIPC_API void clipc_task_release(clipc_task *task);
+
+/* Asks a task to end: what it waits for, now or later, answers CLIPC_E_CANCELLED. Once it has ended nothing happens.
+ * Children are cancelled with it. Threads: safe. */
+CLIPC_API void clipc_task_cancel(clipc_task *task);
+
+/* 1 when the task was asked to end. For long computations, to look at between their pieces. */
+CLIPC_API int clipc_task_cancelled(const clipc_task *task);
+
+/* 1 when it has ended; *status (may be NULL) is what its function returned, CLIPC_E_SHUTTING_DOWN when it was dropped. */
+CLIPC_API int clipc_task_ended(const clipc_task *task, clipc_status *status);
+
+CLIPC_API clipc_runtime *clipc_task_runtime(const clipc_task *task);
+CLIPC_API void *clipc_task_frame(clipc_task *task);
+
+/* A name of this one task for clipc_runtime_dump; copied, cut at 39 bytes; without memory for it the kind's stays. Call
+ * it in the task. */
+CLIPC_API void clipc_task_set_name(clipc_task *task, const char *name);
+
+/* Sets the moment (of clipc_runtime_now_ns) from which on everything the task waits for answers CLIPC_E_TIMED_OUT unless
+ * it is there; 0 = none. It holds until it is set again. Call it in the task. */
+CLIPC_API void clipc_task_set_deadline(clipc_task *task, int64_t deadline_ns);
+
+/* What a task may wait for. Each answers CLIPC_WAITING (return it from the task's function), CLIPC_OK, its own
+ * statuses, _CANCELLED or _TIMED_OUT; each is called by the running task alone, with itself as `task`. */
+
+/* Until the moment / for a while from the first call on; a task sleeps for one thing at a time. */
+CLIPC_API int clipc_task_sleep_until(clipc_task *task, int64_t moment_ns);
+CLIPC_API int clipc_task_sleep(clipc_task *task, int64_t duration_ns);
+
+/* Until another task has ended; CLIPC_OK means that it has, *status (may be NULL) how. One joiner at a time. */
+CLIPC_API int clipc_task_join(clipc_task *task, clipc_task *other, clipc_status *status);
+
+/* From a thread outside: blocks until the task has ended.
+ *   timeout_ms  -1 = no limit
+ * Returns CLIPC_OK (*status says how it ended), _TIMED_OUT, _WOULD_DEADLOCK from inside a task. The waiting thread may run
+ * tasks of the runtime meanwhile; of a HOST_DRIVEN runtime it polls, so that one thread alone may call it. */
+CLIPC_API clipc_status clipc_task_wait(clipc_task *task, int timeout_ms, clipc_status *status, clipc_error *error);
+
+/* ----------------------------------------------------------------- channels */
+
+/* Queue of messages of one size, from many senders to one receiver. Messages are copied; one that nobody took is given to `drop`. */
+typedef struct clipc_channel clipc_channel;
+
+/* Makes a channel with one sender and the receiver's end; both ends are this one pointer.
+ *   capacity  messages; 0 = unbounded
+ *   drop      may be NULL
+ * Returns CLIPC_OK, _INVALID (message_bytes 0 or above 4096), _NO_MEMORY (a bounded channel takes all its memory here). */
+CLIPC_API clipc_status clipc_channel_open(clipc_channel **out, size_t message_bytes, size_t capacity,
+                                          void (*drop)(void *message), clipc_error *error);
+CLIPC_API clipc_channel *clipc_channel_add_sender(clipc_channel *channel);
+CLIPC_API void clipc_channel_close_sender(clipc_channel *channel);   /* NULL is fine */
+CLIPC_API void clipc_channel_close_receiver(clipc_channel *channel); /* NULL is fine */
+
+/* Sends from anywhere, without waiting: CLIPC_OK, _QUEUE_FULL, _CANCELLED (there is no receiver), _NO_MEMORY (unbounded
+ * only). The message is taken only with CLIPC_OK. Threads: safe. */
+CLIPC_API clipc_status clipc_channel_try_send(clipc_channel *channel, const void *message);
+
+/* Sends from a task: as try_send, but waits for room. */
+CLIPC_API int clipc_channel_send(clipc_task *task, clipc_channel *channel, const void *message);
+
+/* Takes the oldest message: CLIPC_OK, or _CANCELLED when no sender and no message is left. */
+CLIPC_API int clipc_channel_receive(clipc_task *task, clipc_channel *channel, void *message);
+CLIPC_API clipc_status clipc_channel_try_receive(clipc_channel *channel, void *message); /* _QUEUE_FULL: nothing there */
+CLIPC_API size_t clipc_channel_length(const clipc_channel *channel);
+
+/* Takes a message of whichever channel has one, in turn where several have; NULL entries are passed over.
+ *   which    [out] its index
+ *   message  [out] room for the largest
+ * CLIPC_OK, or _CANCELLED when none can ever have one. A time limit is the task's deadline. */
+CLIPC_API int clipc_select(clipc_task *task, clipc_channel *const *channels, size_t n, size_t *which, void *message);
+
+/* One message from one sender to one receiver. */
+typedef struct clipc_oneshot clipc_oneshot;
+
+/* Makes one; both ends are this one pointer, and each is to be used up: by sending or dropping, by receiving or dropping.
+ *   message_bytes  1 .. 4096 */
+CLIPC_API clipc_status clipc_oneshot_open(clipc_oneshot **out, clipc_runtime *runtime, size_t message_bytes, clipc_error *error);
+
+/* Uses the sender's end up: CLIPC_OK, or _CANCELLED when the receiver is gone (the message is not taken). Threads: safe. */
+CLIPC_API clipc_status clipc_oneshot_send(clipc_oneshot *oneshot, const void *message);
+CLIPC_API void clipc_oneshot_drop_sender(clipc_oneshot *oneshot);
+
+/* CLIPC_OK or _CANCELLED (the sender was dropped, or the task was cancelled). Any answer but WAITING and _TIMED_OUT uses
+ * the receiver's end up. */
+CLIPC_API int clipc_oneshot_receive(clipc_task *task, clipc_oneshot *oneshot, void *message);
+CLIPC_API void clipc_oneshot_drop_receiver(clipc_oneshot *oneshot);
+
+/* --------------------------------------------------------- pending results */
+
+/* The result of a request, not there yet. It is completed exactly once, whatever becomes of the request. Poll it, await
+ * it in a task, wait for it from outside, give it a callback, or let it come out of a completion queue. */
+typedef struct clipc_pending clipc_pending;
+
+/* What a request gave; what is not of its capability is zero. Owned by the pending result. */
+typedef struct clipc_result {
+  size_t n_items;
+  const clipc_error *item_errors; /* [n_items] */
+  size_t dimension;
+  const float *embeddings;        /* [n_items, dimension]; rows of failed items are zero */
+  size_t n_labels;
+  const float *probabilities;     /* VISION with labels: [n_items, n_labels] */
+  const char *text;               /* VISION: the answer about the first picture; TEXT_TO_TEXT: all chunks; NUL-terminated */
+  size_t text_bytes;
+} clipc_result;
+
+/* One piece of a stream: some text, or a picture u8 [height, width, 3]. */
+typedef struct clipc_chunk {
+  const char *text; /* NUL-terminated; NULL for a picture */
+  size_t text_bytes;
+  const uint8_t *rgb;
+  int height, width;
+} clipc_chunk;
+
+/* 1 when it is complete. Threads: safe. NULL gives 1. */
+CLIPC_API int clipc_pending_done(const clipc_pending *pending);
+
+/* The status of a complete one, with its sentence; CLIPC_OK while it is not. */
+CLIPC_API clipc_status clipc_pending_status(const clipc_pending *pending, clipc_error *error);
+
+/* The result of one that is complete with CLIPC_OK (items may have failed all the same, each with its own sentence);
+ * NULL for others. Valid until clipc_pending_close. */
+CLIPC_API const clipc_result *clipc_pending_result(const clipc_pending *pending);
+
+/* In a task: CLIPC_WAITING until it is complete, then its status. _CANCELLED and _TIMED_OUT are also the waiting task's
+ * own; clipc_pending_done tells them apart. One task at a time. */
+CLIPC_API int clipc_pending_await(clipc_task *task, clipc_pending *pending);
+
+/* From a thread outside: blocks until it is complete, then its status and sentence; as often as you like.
+ *   timeout_ms  -1 = no limit
+ * Also _TIMED_OUT (the request goes on), and _WOULD_DEADLOCK, at once, from inside a task or a callback. The waiting
+ * thread may run the request itself. Threads: safe. */
+CLIPC_API clipc_status clipc_pending_wait(clipc_pending *pending, int timeout_ms, clipc_error *error);
+
+/* Asks the request to stop: it is completed with CLIPC_E_CANCELLED soon, unless it is complete. Threads: safe. */
+CLIPC_API void clipc_pending_cancel(clipc_pending *pending);
+
+/* Takes the oldest chunk of a stream, in a task. CLIPC_OK with text and rgb both NULL is the end, told after the last
+ * chunk of a request that succeeded; a chunk is valid until the next call. Else CLIPC_WAITING, or the request's status. */
+CLIPC_API int clipc_pending_next_chunk(clipc_task *task, clipc_pending *pending, clipc_chunk *chunk);
+
+/* Gives it back: a request under way is cancelled first when nobody else is to hear of it (no callback, no queue). NULL
+ * is fine. */
+CLIPC_API void clipc_pending_close(clipc_pending *pending);
+
+/* Finished requests in the order of their end, for hosts with many under way. */
+typedef struct clipc_completions clipc_completions;
+CLIPC_API clipc_status clipc_completions_open(clipc_completions **out, clipc_error *error);
+/* The next finished one, which the caller now closes; NULL when there is none. Threads: safe. */
+CLIPC_API clipc_pending *clipc_completions_next(clipc_completions *completions);
+/* Readable while there is a finished one; owned by the queue; made by the first call; -1 when it cannot be. */
+CLIPC_API int clipc_completions_fd(clipc_completions *completions);
+/* Those under way stay out of it and are closed when they end. NULL is fine. */
+CLIPC_API void clipc_completions_close(clipc_completions *completions);
+
+/* ----------------------------------------------------------------- requests */
+
+/* What models can do. */
+typedef enum clipc_capability {
+  CLIPC_IMAGE_EMBEDDING = 0,
+  CLIPC_TEXT_EMBEDDING = 1,
+  CLIPC_VISION = 2,       /* pictures and a prompt or labels to text */
+  CLIPC_TEXT_TO_TEXT = 3, /* a stream of chunks */
+  CLIPC_TEXT_TO_IMAGE = 4 /* a stream of pictures */
+} clipc_capability;
+enum { CLIPC_N_CAPABILITIES = 5 };
+
+/* One item of a request. Everything is copied when the request is made, but BYTES of lend. */
+typedef enum clipc_input_kind {
+  CLIPC_INPUT_PATH = 1,   /* a picture's file; data is NUL-terminated where n_bytes is 0 */
+  CLIPC_INPUT_URL = 2,    /* http or https */
+  CLIPC_INPUT_BASE64 = 3, /* a picture's file; either alphabet, white space, "data:" URIs */
+  CLIPC_INPUT_BYTES = 4,  /* a picture's file */
+  CLIPC_INPUT_TEXT = 5    /* UTF-8 */
+} clipc_input_kind;
+
+typedef struct clipc_input {
+  clipc_input_kind kind;
+  const void *data;
+  size_t n_bytes; /* 0: data is a NUL-terminated string */
+} clipc_input;
+
+typedef struct clipc_request {
+  clipc_capability capability;
+  const clipc_input *inputs;     /* [n_inputs] */
+  size_t n_inputs;
+  const char *prompt;            /* VISION; may be NULL */
+  const char *const *labels;     /* VISION: [n_labels] to choose from */
+  size_t n_labels;
+  int is_batch;                  /* 1: takes the batch queue whatever n_inputs is */
+  uint64_t max_chunks;           /* of a stream; 0 = the model's own limit */
+  uint64_t seed;                 /* of what models draw by chance */
+  int64_t timeout_ms;            /* until it must be complete, waiting included; 0 = the pool's request_timeout_ms */
+  void (*done)(void *context, clipc_pending *pending); /* called once when it is complete, from any thread; NULL = none. It
+                                                          may call everything that does not block, clipc_pending_close too */
+  clipc_completions *completions; /* the queue that it comes out of; NULL = none; not together with done */
+  void *context;                 /* for done; clipc_pending_context gives it back */
+} clipc_request;
+
+CLIPC_API void *clipc_pending_context(const clipc_pending *pending);
+
+/* The five capabilities as tables of functions, which a user's own model can fill as well as a registry: code that takes a
+ * table does not know whose it is. Every function returns a pending result at once and never NULL, but where there is no
+ * memory even for that; what cannot be done is told by its status. `more` may be NULL; of it prompt, max_chunks, seed,
+ * timeout_ms, done, completions and context are looked at. */
+typedef struct clipc_image_embedding {
+  void *self;
+  clipc_pending *(*embed_image)(void *self, const char *path, const clipc_request *more);
+  clipc_pending *(*embed_image_url)(void *self, const char *url, const clipc_request *more);
+  clipc_pending *(*embed_image_base64)(void *self, const char *base64, size_t n_bytes, const clipc_request *more);
+  clipc_pending *(*batch_embed_images)(void *self, const clipc_input *inputs, size_t n, const clipc_request *more);
+  size_t (*embedding_dimension)(void *self);                     /* 0 before the model is loaded */
+  const size_t *(*supported_dimensions)(void *self, size_t *n);
+} clipc_image_embedding;
+
+typedef struct clipc_text_embedding {
+  void *self;
+  clipc_pending *(*embed_text)(void *self, const char *text, const clipc_request *more);
+  clipc_pending *(*batch_embed_texts)(void *self, const char *const *texts, size_t n, const clipc_request *more);
+  size_t (*embedding_dimension)(void *self);
+  const size_t *(*supported_dimensions)(void *self, size_t *n);
+} clipc_text_embedding;
+
+typedef struct clipc_vision {
+  void *self;
+  clipc_pending *(*describe)(void *self, const clipc_input *image, const char *prompt, const clipc_request *more);
+  clipc_pending *(*classify)(void *self, const clipc_input *image, const char *const *labels, size_t n_labels,
+                             const clipc_request *more);
+} clipc_vision;
+
+typedef struct clipc_text_to_text {
+  void *self;
+  clipc_pending *(*generate)(void *self, const char *prompt, const clipc_request *more);
+} clipc_text_to_text;
+
+typedef struct clipc_text_to_image {
+  void *self;
+  clipc_pending *(*draw)(void *self, const char *prompt, const clipc_request *more);
+} clipc_text_to_image;
+
+/* ------------------------------------------------------------------ engines */
+
+/* A request as an engine sees it: decoded from base64 or fetched already, so that inputs are PATH, BYTES or TEXT. */
+typedef struct clipc_call clipc_call;
+CLIPC_API const clipc_request *clipc_call_request(const clipc_call *call);
+CLIPC_API int clipc_call_cancelled(const clipc_call *call);
+/* Where item i's vector goes: float [dimension of the engine]. */
+CLIPC_API float *clipc_call_embedding(clipc_call *call, size_t item);
+/* Where item i's probabilities go: float [n_labels of the request]. */
+CLIPC_API float *clipc_call_probabilities(clipc_call *call, size_t item);
+/* Where item i's own failure goes; CLIPC_OK at first. */
+CLIPC_API clipc_error *clipc_call_item_error(clipc_call *call, size_t item);
+/* Sends a chunk of a stream; copied. In the engine's compute: CLIPC_OK, CLIPC_WAITING (the reader is behind: return it and
+ * ask again), _CANCELLED, _NO_MEMORY. */
+CLIPC_API int clipc_call_send(clipc_task *task, clipc_call *call, const clipc_chunk *chunk);
+/* Sets the text of the result (VISION); copied. CLIPC_OK or _NO_MEMORY. */
+CLIPC_API clipc_status clipc_call_set_text(clipc_call *call, const char *text, size_t n_bytes);
+
+/* A model as workers run it: immutable, shared by all of them. What a loader fills. */
+typedef struct clipc_engine {
+  void *self;
+  size_t dimension;           /* of its embeddings; 0 = none */
+  uint64_t shared_bytes;      /* the memory of self */
+  uint64_t worker_bytes;      /* what one worker adds; see per_worker_mb */
+  /* Makes and frees what one worker owns; both NULL when it owns nothing. */
+  clipc_status (*open_worker)(void *self, void **worker, clipc_error *error);
+  void (*close_worker)(void *self, void *worker);
+  /* Computes n_calls calls of one capability together. It is called in a worker's task until it returns a status:
+   * CLIPC_WAITING as in any task, CLIPC_YIELDING after every piece of some milliseconds (a block of a tower). CLIPC_OK =
+   * every call has its result, or its items' errors; another status fails all of them with *error. The first call has
+   * *at = 0; what it leaves there comes back. */
+  int (*compute)(clipc_task *task, void *self, void *worker, clipc_call *const *calls, size_t n_calls, int *at,
+                 clipc_error *error);
+  size_t max_batch;           /* items computed together at most; 0 = 1 */
+  void (*release)(void *self); /* once, when the last worker is gone; may be NULL */
+} clipc_engine;
+
+/* Makes an engine, as a task: run until it returns a status, CLIPC_YIELDING after every few milliseconds, `frame` as in any
+ * task. *engine is looked at after CLIPC_OK alone; a sentence goes into *error. A loader that is cancelled frees in drop what it
+ * made. */
+typedef struct clipc_loader {
+  const char *name;
+  int (*run)(clipc_task *task, void *frame, clipc_engine *engine, clipc_error *error);
+  void (*drop)(void *frame);  /* may be NULL */
+  const void *frame;          /* [frame_bytes], copied when loading begins; NULL = all zero */
+  size_t frame_bytes;
+  uint64_t expected_bytes;    /* of shared memory; claimed from the budget before it runs */
+} clipc_loader;
+
+/* The loader of a CLIP folder or packed file, for IMAGE_EMBEDDING, TEXT_EMBEDDING and VISION. path and options are kept by
+ * reference until loading begins. */
+CLIPC_API clipc_loader clipc_model_loader(const char *path, const clipc_options *options);
+
+/* The engine of a model that is open already (a reference is taken). */
+CLIPC_API clipc_status clipc_model_engine(clipc_engine *out, clipc_model *model, size_t max_batch, clipc_error *error);
+
+/* ------------------------------------------------------------------ registry */
+
+/* Models by name, with the pools of their workers. */
+typedef struct clipc_registry clipc_registry;
+
+typedef struct clipc_registry_options {
+  size_t image_embed_queue_capacity, url_queue_capacity, base64_queue_capacity, batch_queue_capacity; /* requests [256 each] */
+  size_t text_embed_queue_capacity, vision_queue_capacity, text_to_text_queue_capacity, text_to_image_queue_capacity; /* [256 each] */
+  int min_workers, max_workers; /* of one model and capability [1, 4]; a cold start makes two where max_workers allows */
+  int64_t idle_ms;              /* after which a worker above min_workers goes [60,000] */
+  int64_t request_timeout_ms;   /* [60,000]; -1 = none */
+  int64_t load_timeout_ms;      /* [600,000]; -1 = none */
+  size_t max_batch;             /* items computed together [32] */
+  int64_t max_delay_us;         /* that a request may wait for company [0] */
+} clipc_registry_options;
+
+/* Makes a registry on a runtime. Returns CLIPC_OK; _INVALID (a minimum above its maximum, out of range, a capacity of 0 is the default);
+ * _NO_MEMORY; _SHUTTING_DOWN. */
+CLIPC_API clipc_status clipc_registry_open(clipc_registry **out, clipc_runtime *runtime,
+                                           const clipc_registry_options *options, clipc_error *error);
+
+CLIPC_API void clipc_registry_close(clipc_registry *registry);
+
 /* ----------------------------------------------------------------- process */
 
 /* Stops the process's set of threads and waits for them; the next computation makes them anew. Call it

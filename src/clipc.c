@@ -293,15 +293,8 @@ void clipc_picture_free(clipc_picture *picture) {
   *picture = (clipc_picture){0};
 }
 
-clipc_status clipc_preprocess(const clipc_model *model, const clipc_image *image, float *pixels, clipc_error *error) {
-  if (model == NULL || image == NULL || pixels == NULL)
-    return clipc__fail(error, CLIPC_E_INVALID, "clipc_preprocess: %s is NULL",
-                       !model   ? "model"
-                       : !image ? "image"
-                                : "pixels");
-  if (!model->config.vision.present)
-    return clipc__fail(error, CLIPC_E_MODEL, "the model was opened without an image tower");
-  const clipc_preprocessing *steps = &model->config.preprocessing;
+clipc_status clipc__preprocess(const clipc_model *model, const clipc_image *image, const clipc_preprocessing *steps,
+                               float *pixels, clipc_error *error) {
   int height = clipc_image_height(model), width = clipc_image_width(model);
   if (image->kind == CLIPC_IMAGE_PATH || image->kind == CLIPC_IMAGE_BYTES) {
     struct clipc__source source;
@@ -318,6 +311,17 @@ clipc_status clipc_preprocess(const clipc_model *model, const clipc_image *image
   unsigned cpu = clipc__cpu_mask() & clipc__tier_mask(model->options.tier);
   status = clipc__preprocess_picture(pixels, height, width, &picture, steps, cpu, &inner);
   return status == CLIPC_OK ? CLIPC_OK : clipc__fail(error, status, "the picture: %s", inner.message);
+}
+
+clipc_status clipc_preprocess(const clipc_model *model, const clipc_image *image, float *pixels, clipc_error *error) {
+  if (model == NULL || image == NULL || pixels == NULL)
+    return clipc__fail(error, CLIPC_E_INVALID, "clipc_preprocess: %s is NULL",
+                       !model   ? "model"
+                       : !image ? "image"
+                                : "pixels");
+  if (!model->config.vision.present)
+    return clipc__fail(error, CLIPC_E_MODEL, "the model was opened without an image tower");
+  return clipc__preprocess(model, image, &model->config.preprocessing, pixels, error);
 }
 
 clipc_status clipc_tokenize(const clipc_model *model, const char *utf8, size_t n_bytes, int32_t *ids, size_t *n_ids,

@@ -80,18 +80,34 @@ static size_t image_floats(const clipc_session *session) {
   return 3 * (size_t)clipc_image_height(session->model) * (size_t)clipc_image_width(session->model);
 }
 
+/* Pictures become levels at once, pixels are turned into them. A packed file may have other levels in its weights than
+ * the steps of whoever opened it lead to: then what is normalised by these is pixels, too. */
+static void gather_levels(float *levels, const clipc_model *model, const clipc_image *image, clipc_error *outcome) {
+  const struct clipc__vision *vision = &model->vision;
+  clipc_preprocessing steps = model->config.preprocessing;
+  struct clipc__levels made = clipc__levels_of(&steps);
+  bool same = memcmp(&made, &vision->levels, sizeof made) == 0;
+  if (same) {
+    steps.do_rescale = 0;
+    steps.do_normalize = 1;
+    for (int c = 0; c < 3; c++) steps.mean[c] = CLIPC__LEVEL_OFFSET, steps.std[c] = 1.0f;
+  }
+  if (clipc__preprocess(model, image, &steps, levels, outcome) == CLIPC_OK && !same)
+    clipc__vision_levels(levels, levels, vision);
+}
+
 static void gather_image(void *context, size_t index, int slot) {
   (void)slot;
   clipc_session *session = context;
   const clipc_image *image = &session->images[session->next_item + index];
   clipc_error *outcome = &session->outcomes[index];
-  float *pixels = session->workspace.pixels + index * image_floats(session);
+  float *levels = session->workspace.pixels + index * image_floats(session);
   if (image->kind != CLIPC_IMAGE_PIXELS)
-    clipc_preprocess(session->model, image, pixels, outcome);
+    gather_levels(levels, session->model, image, outcome);
   else if (image->data == NULL)
     clipc__fail(outcome, CLIPC_E_INVALID, "the image's pixels are NULL");
   else
-    memcpy(pixels, image->data, image_floats(session) * sizeof *pixels);
+    clipc__vision_levels(levels, image->data, &session->model->vision);
 }
 
 /* Ids become rows of the token embedding: whoever made them, they are checked. */

@@ -9,6 +9,7 @@
 #include "base/threads.h"
 #include "kernels/kernels.h"
 
+#include <math.h>
 #include <string.h>
 
 #define BLOCK_BYTES ((size_t)384 << 10) /* of input rows in a chunk */
@@ -18,6 +19,7 @@
 #define PANEL_COST_ROWS 16              /* fetching a panel costs about as much as multiplying it with so many rows */
 #define AHEAD_BYTES 8192                /* within a panel that is read once */
 #define PREPARE_CHUNK_FLOATS 8192u
+#define LEVEL_TOLERANCE 0.0005f /* what scaling a level in f32, to and fro, may add to it at the very most */
 
 static size_t at_most(size_t a, size_t b) { return a < b ? a : b; }
 
@@ -31,6 +33,30 @@ size_t clipc__linear_scratch(const struct clipc__gemm *gemm, size_t n_in) {
 }
 
 /* ---- input rows */
+
+/* Levels to integers as they are; false where the row is not made of levels. Nothing here branches. */
+static bool prepare_levels(void *out, struct clipc__row_scale *scale, const float *x, size_t k, size_t k_padded,
+                           enum clipc__number number) {
+  const float shift = 12582912.0f; /* 1.5 * 2^23: added to it a number becomes whole, and its lower bits are that */
+  int32_t zero = number == CLIPC__U8 ? 128 : 0, others = 0;
+  uint8_t *bytes = number == CLIPC__S16 ? NULL : out;
+  int16_t *words = number == CLIPC__S16 ? out : NULL;
+  for (size_t p = 0; p < k; p++) {
+    float nearest = x[p] + shift;
+    uint32_t bits;
+    memcpy(&bits, &nearest, sizeof bits);
+    uint32_t level = bits - 0x4B400000u; /* of two's complement */
+    others |= (level + 128 > 255) | !(fabsf(x[p] - (nearest - shift)) <= LEVEL_TOLERANCE);
+    if (bytes)
+      bytes[p] = (uint8_t)(level + (uint32_t)zero);
+    else
+      words[p] = (int16_t)level;
+  }
+  if (others) return false;
+  memset((char *)out + k * clipc__number_bytes(number), 0, (k_padded - k) * clipc__number_bytes(number));
+  *scale = (struct clipc__row_scale){1.0f, zero};
+  return true;
+}
 
 struct prepare_job {
   const struct clipc__compute *compute;
@@ -52,6 +78,9 @@ static void prepare_chunk(void *context, size_t chunk, int slot) {
     if (job->gemm->prepare == NULL) normal = (float *)(void *)out;
     if (x->normalize)
       compute->kernels->layer_norm_f32(normal, job->n_in, row, job->n_in, NULL, NULL, 1, job->n_in, x->eps);
+    if (x->levels && job->gemm->weights == CLIPC__S8 &&
+        prepare_levels(out, &compute->row_scale[r], row, job->n_in, job->k_padded, job->gemm->input))
+      continue;
     if (job->gemm->prepare != NULL) {
       job->gemm->prepare(out, &compute->row_scale[r], x->normalize ? normal : row, job->n_in, job->k_padded,
                          job->gemm->n_levels);
@@ -200,3 +229,4 @@ void clipc__layer_norm(const struct clipc__compute *compute, float *y, const flo
 #undef PANEL_COST_ROWS
 #undef AHEAD_BYTES
 #undef PREPARE_CHUNK_FLOATS
+#undef LEVEL_TOLERANCE

@@ -171,6 +171,9 @@ struct clipc__rows {
   size_t stride, n;
   bool normalize;
   float eps;
+  /* Rows of levels, whole numbers from -128 to 127, are likely: where inputs are integers, these are the levels
+   * themselves. Half a thousandth of a level is nothing; other rows are as any. Not with normalize. */
+  bool levels;
 };
 
 enum clipc__linear_output { CLIPC__STORE, CLIPC__ADD };

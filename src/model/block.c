@@ -11,7 +11,8 @@
 #include <string.h>
 
 static struct clipc__rows normalized_rows(const float *x, size_t n, const struct clipc__transformer_config *config) {
-  return (struct clipc__rows){x, (size_t)config->width, n, true, config->layer_norm_eps};
+  return (struct clipc__rows){
+      .x = x, .stride = (size_t)config->width, .n = n, .normalize = true, .eps = config->layer_norm_eps};
 }
 
 /* hidden [rows, width] -> attended [rows, width] (or [n, width] of the pooled rows), before the output projection. */

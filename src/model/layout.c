@@ -41,7 +41,7 @@ static void place_blocks(struct clipc__layout *layout, struct clipc__transformer
 
 void clipc__vision_layout(struct clipc__layout *layout, struct clipc__vision *vision) {
   size_t width = (size_t)vision->transformer.config.width;
-  place_linear(layout, &vision->patch_embedding, false);
+  place_linear(layout, &vision->patch_embedding, true);
   vision->class_embedding = place(layout, width, sizeof(float));
   vision->position_embedding = place(layout, vision->n_tokens, width * sizeof(float));
   if (vision->config.ln_pre) place_norm(layout, &vision->ln_pre, width);

@@ -135,11 +135,27 @@ static void load_projection(struct tower_loader *loader, const struct clipc__lin
   pack_later(loader, projection, source);
 }
 
+/* The patch embedding takes over what makes pixels of levels. */
+static void load_patch_embedding(struct tower_loader *loader, struct clipc__vision *vision) {
+  size_t width = (size_t)vision->config.transformer.width, patch = (size_t)vision->config.patch;
+  const float *kernel = fetch(loader, CLIPC__PATCH_EMBEDDING, 4, (uint64_t[]){width, 3, patch, patch});
+  size_t area = patch * patch;
+  float *gain = clipc__arena_take_unset(loader->staging, 2 * 3 * area, sizeof *gain), *shift = gain + 3 * area;
+  if (gain == NULL && loader->status == CLIPC_OK) loader->status = clipc__no_memory(loader->error, "the patches");
+  if (loader->status != CLIPC_OK) return;
+  vision->levels = clipc__levels_of(&loader->model->config.preprocessing);
+  for (size_t i = 0; i < 3 * area; i++) {
+    gain[i] = vision->levels.gain[i / area];
+    shift[i] = vision->levels.shift[i / area];
+  }
+  pack_later(loader, &vision->patch_embedding,
+             (struct clipc__linear_source){.w = kernel, .gain = gain, .shift = shift});
+}
+
 static void load_vision(struct tower_loader *loader, struct clipc__vision *vision) {
   const struct clipc__vision_config *config = &vision->config;
-  size_t width = (size_t)config->transformer.width, patch = (size_t)config->patch;
-  const float *kernel = fetch(loader, CLIPC__PATCH_EMBEDDING, 4, (uint64_t[]){width, 3, patch, patch});
-  pack_later(loader, &vision->patch_embedding, (struct clipc__linear_source){.w = kernel});
+  size_t width = (size_t)config->transformer.width;
+  load_patch_embedding(loader, vision);
   copy_to(loader, vision->class_embedding, fetch_vector(loader, CLIPC__CLASS_EMBEDDING, width), width);
   copy_to(loader, vision->position_embedding, fetch_matrix(loader, CLIPC__POSITION_EMBEDDING, vision->n_tokens, width),
           vision->n_tokens * width);

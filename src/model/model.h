@@ -25,10 +25,18 @@ struct clipc__transformer {
   struct clipc__block_weights *blocks; /* [n_layers] */
 };
 
+/* What a tower takes for a pixel: its level of 0 .. 255 less 128, so that whole levels are exact in bf16 and in eight
+ * bits. Pixel = gain * level + shift, by colour, is folded into the patch embedding. */
+struct clipc__levels {
+  float gain[3], shift[3]; /* gain above nought */
+};
+#define CLIPC__LEVEL_OFFSET 128
+
 struct clipc__vision {
   struct clipc__vision_config config;
   size_t grid_height, grid_width, n_tokens; /* n_tokens = 1 + grid_height * grid_width */
-  struct clipc__linear patch_embedding;     /* [width, 3 * patch * patch], no bias */
+  struct clipc__levels levels;
+  struct clipc__linear patch_embedding;     /* [width, 3 * patch * patch] */
   const float *class_embedding;             /* [width] */
   const float *position_embedding;          /* [n_tokens, width] */
   struct clipc__norm ln_pre;                /* unless config.ln_pre is false */
@@ -146,7 +154,7 @@ CLIPC_PRIVATE void clipc__pack_linears(struct clipc__pack_job *jobs, size_t n_jo
 struct clipc__workspace {
   size_t max_batch;  /* most sequences at once */
   size_t max_images; /* the same of the image tower: at most max_batch */
-  float *pixels;     /* [max_images, 3, image_height, image_width]; what vision_begin starts from */
+  float *pixels;     /* [max_images, 3, image_height, image_width] levels; what vision_begin starts from */
   int32_t *ids;      /* [max_batch, context_length]; what text_begin starts from */
   float *hidden;     /* [rows, width] the residual stream */
   float *attended;   /* [rows, width] output of attention; before the blocks of a layer norm */
@@ -162,6 +170,11 @@ struct clipc__workspace {
 CLIPC_PRIVATE clipc_status clipc__workspace_make(struct clipc__workspace *workspace, const struct clipc_model *model,
                                                  size_t max_batch, clipc_error *error);
 CLIPC_PRIVATE void clipc__workspace_free(struct clipc__workspace *workspace, const struct clipc_model *model);
+
+/* The levels that these steps make pixels of. */
+CLIPC_PRIVATE struct clipc__levels clipc__levels_of(const clipc_preprocessing *steps);
+/* Turns pixels [3, image_height, image_width] into the tower's levels, whole or not; levels may be pixels. */
+CLIPC_PRIVATE void clipc__vision_levels(float *levels, const float *pixels, const struct clipc__vision *vision);
 
 /* Embeds patches or tokens: workspace->pixels or ->ids to hidden, next_block = 0. n_ids [n] counts of ids,
  * which lie in rows of context_length. */
@@ -181,6 +194,10 @@ CLIPC_PRIVATE void clipc__vision_finish(struct clipc__workspace *workspace, cons
 CLIPC_PRIVATE void clipc__text_finish(struct clipc__workspace *workspace, const struct clipc__text *text,
                                       float *embeddings);
 CLIPC_PRIVATE bool clipc__vision_pools_one_token(const struct clipc__vision *vision);
+
+/* clipc_preprocess by other steps than the model's (clipc.c). */
+CLIPC_PRIVATE clipc_status clipc__preprocess(const struct clipc_model *model, const clipc_image *image,
+                                             const clipc_preprocessing *steps, float *pixels, clipc_error *error);
 
 /* The model of a session (embed.c); borrowed. */
 CLIPC_PRIVATE const struct clipc_model *clipc__session_model(const clipc_session *session);

@@ -117,6 +117,7 @@ static void pack_header(struct pack_job *job) {
   header->logit_bias = model->logit_bias;
   header->gemm[0] = pack_gemm(transformer->blocks[0].out.gemm);
   header->gemm[1] = pack_gemm(outer->gemm);
+  if (model->config.vision.present) header->levels = model->vision.levels;
   uint64_t at =
       sizeof *header + header->n_sections * sizeof *job->sections + header->n_checksums * sizeof *job->checksums;
   for (size_t i = 0; i < header->n_sections; i++) {

@@ -140,13 +140,20 @@ static const struct packed_section *packed_find(const struct clipc__packed *pack
   return NULL;
 }
 
+static bool packed_levels_fit(const struct packed_header *header) {
+  bool fit = true;
+  for (int c = 0; c < 3 && (header->towers & CLIPC_TOWER_IMAGE) != 0; c++)
+    fit &= isnormal(header->levels.gain[c]) && header->levels.gain[c] > 0.0f && isfinite(header->levels.shift[c]);
+  return fit;
+}
+
 /* The gemms say how many bytes weights take: any value that gets past here can be computed with. */
 static clipc_status packed_check_gemms(struct clipc__packed *packed, clipc_error *error) {
   static const enum clipc__number numbers[3][2] = {
       {CLIPC__F32, CLIPC__F32}, {CLIPC__BF16, CLIPC__BF16}, {CLIPC__S8, CLIPC__BF16}};
   const struct packed_header *header = &packed->header;
   bool fits = header->precision <= CLIPC_PRECISION_INT8 && header->towers >= 1 && header->towers <= 3 &&
-              isfinite(header->logit_scale) && isfinite(header->logit_bias);
+              isfinite(header->logit_scale) && isfinite(header->logit_bias) && packed_levels_fit(header);
   for (size_t i = 0; i < 2 && fits; i++) {
     const struct packed_gemm *gemm = &header->gemm[i];
     fits = strnlen(gemm->name, sizeof gemm->name) < sizeof gemm->name &&
@@ -328,6 +335,7 @@ static clipc_status packed_open_tower(struct clipc_model *model, bool image, cli
   struct packed_tower *tower = &packed->towers[image ? 0 : 1];
   clipc_status status = image ? clipc__vision_shape(model, error) : clipc__text_shape(model, error);
   if (status != CLIPC_OK) return status;
+  if (image) model->vision.levels = packed->header.levels;
   tower->section = packed_find(packed, image ? PACKED_IMAGE : PACKED_TEXT);
   if (tower->section == NULL) return packed_broken(packed, "lacks the section of a tower", error);
   const struct clipc__transformer *transformer = image ? &model->vision.transformer : &model->text.transformer;

@@ -17,7 +17,7 @@
 #define PACKED_MAGIC                                                                                                   \
   "\x89"                                                                                                               \
   "CLP\r\n\x1a\n" /* shows what a transfer as text does */
-#define PACKED_VERSION 1u
+#define PACKED_VERSION 2u
 #define PACKED_BYTE_ORDER 0x01020304u
 #define PACKED_ALIGNMENT 4096u
 #define PACKED_CHUNK (1u << 20)      /* bytes under one checksum */
@@ -40,6 +40,7 @@ struct packed_header {
   uint32_t towers;    /* CLIPC_TOWER_IMAGE | CLIPC_TOWER_TEXT */
   float logit_scale, logit_bias;
   struct packed_gemm gemm[2]; /* of the blocks, and of the patches unless they are too long for it; of the projection */
+  struct clipc__levels levels; /* folded into the patch embedding; noughts without an image tower */
 };
 
 enum packed_kind {
@@ -57,7 +58,7 @@ struct packed_section {
   uint64_t offset, n_bytes;
 };
 
-_Static_assert(sizeof(struct packed_header) == 128 && sizeof(struct packed_section) == 64, "read as they lie");
+_Static_assert(sizeof(struct packed_header) == 152 && sizeof(struct packed_section) == 64, "read as they lie");
 
 static inline uint64_t packed_n_chunks(const struct packed_section *section) {
   return section->n_bytes / section->chunk_bytes + (section->n_bytes % section->chunk_bytes != 0);

@@ -1,6 +1,6 @@
 /* The image tower (a ViT):
  *
- *   pixels [3, H, W] -> patches [grid, 3 * patch * patch] -> patch_embedding [grid, width]
+ *   levels [3, H, W] -> patches [grid, 3 * patch * patch] -> patch_embedding [grid, width]
  *   tokens = [class_embedding; patches] + position_embedding -> ln_pre -> blocks
  *   class token (or the mean of the patch tokens) -> ln_post -> projection [embedding]
  *
@@ -10,16 +10,36 @@
 
 #include <string.h>
 
+struct clipc__levels clipc__levels_of(const clipc_preprocessing *steps) {
+  struct clipc__levels levels;
+  for (int c = 0; c < 3; c++) {
+    double factor = steps->do_rescale ? steps->rescale_factor : 1.0;
+    double mean = steps->do_normalize ? (double)steps->mean[c] : 0.0;
+    double std = steps->do_normalize ? (double)steps->std[c] : 1.0;
+    levels.gain[c] = (float)(factor / std);
+    levels.shift[c] = (float)((CLIPC__LEVEL_OFFSET * factor - mean) / std);
+  }
+  return levels;
+}
+
+void clipc__vision_levels(float *levels, const float *pixels, const struct clipc__vision *vision) {
+  size_t plane = (size_t)vision->config.image_height * (size_t)vision->config.image_width;
+  for (size_t c = 0; c < 3; c++, levels += plane, pixels += plane) {
+    float factor = 1.0f / vision->levels.gain[c], shift = vision->levels.shift[c];
+    for (size_t i = 0; i < plane; i++) levels[i] = (pixels[i] - shift) * factor;
+  }
+}
+
 /* The conv of stride patch as a product: one row of patches per token, in the order of the weight
  * [width, 3, patch, patch]. Border pixels that fill no whole patch are left out. */
-static void cut_patches(float *patches, const float *pixels, const struct clipc__vision *vision) {
+static void cut_patches(float *patches, const float *levels, const struct clipc__vision *vision) {
   size_t patch = (size_t)vision->config.patch, height = (size_t)vision->config.image_height;
   size_t width = (size_t)vision->config.image_width;
   for (size_t row = 0; row < vision->grid_height; row++)
     for (size_t col = 0; col < vision->grid_width; col++)
       for (size_t channel = 0; channel < 3; channel++)
         for (size_t y = 0; y < patch; y++, patches += patch)
-          memcpy(patches, pixels + (channel * height + row * patch + y) * width + col * patch, patch * sizeof *patches);
+          memcpy(patches, levels + (channel * height + row * patch + y) * width + col * patch, patch * sizeof *patches);
 }
 
 struct patch_job {
@@ -51,7 +71,8 @@ void clipc__vision_begin(struct clipc__workspace *ws, const struct clipc__vision
   const struct clipc__transformer_config *config = &vision->transformer.config;
   size_t width = (size_t)config->width, n_tokens = vision->n_tokens;
   struct patch_job job = {ws, vision};
-  struct clipc__rows patches = {.x = ws->wide, .stride = vision->patch_embedding.n_in, .n = n * (n_tokens - 1)};
+  struct clipc__rows patches = {
+      .x = ws->wide, .stride = vision->patch_embedding.n_in, .n = n * (n_tokens - 1), .levels = true};
   clipc__parallel(ws->compute.n_threads, n, cut_image, &job);
   clipc__linear_forward(&ws->compute, ws->attended, width, &patches, &vision->patch_embedding, 1, CLIPC__NO_ACTIVATION,
                         CLIPC__STORE);
