@@ -206,6 +206,23 @@ typedef struct clipc_model clipc_model;
 CLIPC_API clipc_status clipc_model_open(clipc_model **out, const char *path, const clipc_options *options,
                                         clipc_error *error);
 
+/* The same in steps, for hosts that have other things to do meanwhile: begin, step until *out is set or a step fails,
+ * close the opening. A step reads a small file, checks a header, or packs a slice of weights: about two milliseconds at
+ * most, longer only where a disk is waited for.
+ *   begin     out [out] the opening, which the caller closes; NULL on failure. path and options are copied. Returns
+ *             CLIPC_OK, _INVALID, _UNSUPPORTED (an option that this build or machine cannot do), _NO_MEMORY
+ *   step      out [out] the model, one reference, by the last step; NULL before, and on failure. Returns as
+ *             clipc_model_open, and once the model was handed out or a step has failed _INVALID
+ *   progress  0 .. 1, by how long the parts take; 1 when it is over. 0 for NULL
+ *   close     frees the opening at any time, with what is half made, but not a model that was handed out; NULL is fine
+ * Threads: an opening belongs to one thread at a time; steps share their work out as computing does. */
+typedef struct clipc_opening clipc_opening;
+CLIPC_API clipc_status clipc_model_open_begin(clipc_opening **out, const char *path, const clipc_options *options,
+                                              clipc_error *error);
+CLIPC_API clipc_status clipc_model_open_step(clipc_opening *opening, clipc_model **out, clipc_error *error);
+CLIPC_API double clipc_model_open_progress(const clipc_opening *opening);
+CLIPC_API void clipc_opening_close(clipc_opening *opening);
+
 /* Writes a model as one packed file: its weights as the kernels that it was opened for want them, its configuration and
  * its tokeniser. clipc_model_open then maps the file, and neither reads nor converts anything that is not used.
  *   model  opened from a folder, whose small files are read again now; its towers, its precision and the shape of its
@@ -562,6 +579,10 @@ CLIPC_API int clipc_runtime_fd(const clipc_runtime *runtime);
  * Returns CLIPC_OK (something ran), _TIMED_OUT (nothing was ready), _INVALID (not HOST_DRIVEN), _WOULD_DEADLOCK (from
  * inside a task), _SHUTTING_DOWN. Threads: one at a time. */
 CLIPC_API clipc_status clipc_runtime_poll(clipc_runtime *runtime, int timeout_ms, clipc_error *error);
+
+/* Writes what there is, for people, a line at a time: the runtime, then each task with its name and what it does. `write`
+ * must not block nor call the runtime. Threads: safe; a busy runtime changes meanwhile. */
+CLIPC_API void clipc_runtime_dump(clipc_runtime *runtime, void (*write)(void *context, const char *line), void *context);
 
 /* Nanoseconds of the runtime's clock, which deadlines are given in; it never goes back. */
 CLIPC_API int64_t clipc_runtime_now_ns(const clipc_runtime *runtime);
@@ -953,8 +974,9 @@ CLIPC_API void clipc_registry_close(clipc_registry *registry);
 
 /* ----------------------------------------------------------------- process */
 
-/* Stops the process's set of threads and waits for them; the next computation makes them anew. Call it
- * when nothing is computing, for instance before dlclose. */
+/* Shuts the shared runtime down at once, for good, then stops the process's set of threads and waits for them; the next
+ * computation makes those anew. Call it when nothing is computing and no other runtime is open, for instance before
+ * dlclose. From inside a task nothing happens. */
 CLIPC_API void clipc_shutdown(void);
 
 #ifdef __cplusplus

@@ -1,5 +1,5 @@
-/* The facade's first half: open, ask, and the stages on their own. Arguments are checked here; the rooms below
- * rely on it. */
+/* The facade's first half: what a model can be asked, and the stages on their own. Arguments are checked here; the
+ * rooms below rely on it. */
 #include "base/threads.h"
 #include "image/image.h"
 #include "model/model.h"
@@ -12,143 +12,8 @@ const char *clipc_build_info(void) { return "f32, bf16 and int8; kernels for AVX
 
 clipc_tier clipc_cpu_tier(void) { return clipc__tier_of(clipc__cpu_mask()); }
 
-void clipc_shutdown(void) { clipc__threads_stop(); }
-
-/* ---- options */
-
-static uint64_t limit_or(uint64_t value, uint64_t otherwise) { return value ? value : otherwise; }
-
-/* Checks options (NULL = defaults) and fills in what they leave open. */
-static clipc_status effective_options(clipc_options *out, const clipc_options *options, clipc_error *error) {
-  static const clipc_options defaults;
-  clipc_options o = options ? *options : defaults;
-  if ((unsigned)o.precision > CLIPC_PRECISION_INT8)
-    return clipc__fail(error, CLIPC_E_INVALID, "option precision: unknown value %d", (int)o.precision);
-  if (strcmp(clipc_tier_name(o.tier), "unknown") == 0)
-    return clipc__fail(error, CLIPC_E_INVALID, "option tier: unknown value %d", (int)o.tier);
-  if ((unsigned)o.gemm > CLIPC_GEMM_OPENBLAS)
-    return clipc__fail(error, CLIPC_E_INVALID, "option gemm: unknown value %d", (int)o.gemm);
-  if (o.gemm == CLIPC_GEMM_OPENBLAS && !clipc__has_blas())
-    return clipc__fail(error, CLIPC_E_UNSUPPORTED,
-                       "option gemm: OpenBLAS is not installed (libopenblas.so.0), or this build is without it");
-  if (o.gemm == CLIPC_GEMM_OPENBLAS && o.precision != CLIPC_PRECISION_F32)
-    return clipc__fail(error, CLIPC_E_UNSUPPORTED, "option gemm: OpenBLAS multiplies f32 alone");
-  if ((unsigned)o.verify > CLIPC_VERIFY_NONE)
-    return clipc__fail(error, CLIPC_E_INVALID, "option verify: unknown value %d", (int)o.verify);
-  if ((unsigned)o.reference > CLIPC_REFERENCE_HF_TV)
-    return clipc__fail(error, CLIPC_E_INVALID, "option reference: unknown value %d", (int)o.reference);
-  if ((unsigned)o.alpha > CLIPC_ALPHA_DROP)
-    return clipc__fail(error, CLIPC_E_INVALID, "option alpha: unknown value %d", (int)o.alpha);
-  if (o.towers & ~(CLIPC_TOWER_IMAGE | CLIPC_TOWER_TEXT))
-    return clipc__fail(error, CLIPC_E_INVALID, "option towers: unknown value %d", o.towers);
-  if (o.n_threads < 0 || o.n_threads > CLIPC__MAX_THREADS)
-    return clipc__fail(error, CLIPC_E_INVALID, "option n_threads: %d is not in 0 .. %d", o.n_threads,
-                       CLIPC__MAX_THREADS);
-  if (!o.allocator.allocate != !o.allocator.release)
-    return clipc__fail(error, CLIPC_E_INVALID, "option allocator: allocate and release go together");
-  if (o.n_threads == 0) o.n_threads = clipc__usable_threads();
-  o.limits.max_image_bytes = limit_or(o.limits.max_image_bytes, UINT64_C(256) << 20);
-  o.limits.max_image_pixels = limit_or(o.limits.max_image_pixels, 178956970);
-  o.limits.max_text_bytes = limit_or(o.limits.max_text_bytes, UINT64_C(1) << 20);
-  o.limits.max_header_bytes = limit_or(o.limits.max_header_bytes, 100000000);
-  o.limits.max_config_bytes = limit_or(o.limits.max_config_bytes, UINT64_C(64) << 20);
-  *out = o;
-  return CLIPC_OK;
-}
 
 /* ---- model */
-
-/* OpenBLAS where nothing is hand-tuned, unless the plain C was asked for. */
-static void choose_kernels(clipc_model *model) {
-  const clipc_options *o = &model->options;
-  unsigned cpu = clipc__cpu_mask() & clipc__tier_mask(o->tier);
-  bool blas = o->gemm == CLIPC_GEMM_OPENBLAS || (o->gemm == CLIPC_GEMM_AUTO && cpu == 0 && o->tier == CLIPC_TIER_BEST);
-  clipc__kernels_init(&model->kernels, cpu, blas);
-}
-
-/* A model of nothing yet but its options and kernels; NULL when there is no memory. */
-static clipc_model *new_model(const clipc_options *effective, clipc_error *error) {
-  clipc_model *model = clipc__alloc_zeroed(&effective->allocator, 1, sizeof *model);
-  if (model == NULL) {
-    clipc__no_memory(error, "the model");
-    return NULL;
-  }
-  model->allocator = effective->allocator;
-  model->options = *effective;
-  model->n_references = 1;
-  model->n_threads = effective->n_threads;
-  choose_kernels(model);
-  return model;
-}
-
-/* Hands a loaded model out, or frees what there is of one. */
-static clipc_status hand_out(clipc_model **out, clipc_model *model, clipc_status status) {
-  if (status == CLIPC_OK)
-    *out = model;
-  else
-    clipc_model_close(model);
-  return status;
-}
-
-clipc_status clipc_model_open(clipc_model **out, const char *path, const clipc_options *options, clipc_error *error) {
-  if (out == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_model_open: out is NULL");
-  *out = NULL;
-  if (path == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_model_open: path is NULL");
-  clipc_options effective;
-  clipc_status status = effective_options(&effective, options, error);
-  if (status != CLIPC_OK) return status;
-  bool is_file = clipc__is_file(path);
-  if (is_file && !clipc__is_packed(path))
-    return clipc__fail(error, CLIPC_E_IO, "%s: is a file, but not a packed model; other models are given as a folder",
-                       path);
-  if (!is_file && !clipc__is_folder(path))
-    return clipc__fail(error, CLIPC_E_IO, "%s: there is no such folder or file; nothing is downloaded", path);
-  clipc_model *model = new_model(&effective, error);
-  if (model == NULL) return CLIPC_E_NO_MEMORY;
-  return hand_out(out, model,
-                  is_file ? clipc__model_load_packed(model, path, error) : clipc__model_load(model, path, error));
-}
-
-clipc_status clipc_model_pack(const clipc_model *model, const char *path, clipc_error *error) {
-  if (model == NULL || path == NULL)
-    return clipc__fail(error, CLIPC_E_INVALID, "clipc_model_pack: %s is NULL", model ? "path" : "model");
-  if (model->packed != NULL)
-    return clipc__fail(error, CLIPC_E_UNSUPPORTED,
-                       "the model is from a packed file: pack the folder that it was made of");
-  if (model->folder == NULL)
-    return clipc__fail(error, CLIPC_E_UNSUPPORTED,
-                       "the model is not from a folder, so there is nothing to pack it with");
-  return clipc__model_write(model, path, error);
-}
-
-const clipc_packing *clipc_model_packing(const clipc_model *model) {
-  return model && model->packed ? clipc__packed_packing(model->packed) : NULL;
-}
-
-clipc_status clipc_model_synthetic(clipc_model **out, const char *shape, const clipc_options *options,
-                                   clipc_error *error) {
-  if (out == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_model_synthetic: out is NULL");
-  *out = NULL;
-  if (shape == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_model_synthetic: shape is NULL");
-  clipc_options effective;
-  clipc_status status = effective_options(&effective, options, error);
-  if (status != CLIPC_OK) return status;
-  clipc_model *model = new_model(&effective, error);
-  if (model == NULL) return CLIPC_E_NO_MEMORY;
-  return hand_out(out, model, clipc__model_load_synthetic(model, shape, error));
-}
-
-clipc_model *clipc_model_retain(clipc_model *model) {
-  if (model) __atomic_add_fetch(&model->n_references, 1, __ATOMIC_RELAXED);
-  return model;
-}
-
-void clipc_model_close(clipc_model *model) {
-  if (model == NULL || __atomic_sub_fetch(&model->n_references, 1, __ATOMIC_ACQ_REL) > 0) return;
-  clipc_allocator allocator = model->allocator;
-  clipc__model_unload(model);
-  clipc__free(&allocator, model);
-}
 
 size_t clipc_embedding_dimension(const clipc_model *model) { return model ? model->embedding_dimension : 0; }
 
@@ -269,7 +134,7 @@ clipc_status clipc_decode(clipc_picture *out, const clipc_image *image, const cl
   if (image->kind != CLIPC_IMAGE_PATH && image->kind != CLIPC_IMAGE_BYTES)
     return clipc__fail(error, CLIPC_E_INVALID, "clipc_decode: only a path or bytes can be decoded");
   clipc_options effective;
-  clipc_status status = effective_options(&effective, options, error);
+  clipc_status status = clipc__effective_options(&effective, options, error);
   if (status != CLIPC_OK) return status;
   struct clipc__picture picture;
   struct clipc__source source;

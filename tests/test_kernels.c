@@ -242,7 +242,7 @@ static void check_layers(size_t table, int precision, int i) {
   float *x = make_floats(n_x), *y = make_floats(n_y), *before = make_floats(n_y);
   memcpy(before, y, n_y * sizeof *y);
   c.before = before;
-  c.x = (struct clipc__rows){x, stride, c.rows, i % 3 == 1, 1e-5f};
+  c.x = (struct clipc__rows){.x = x, .stride = stride, .n = c.rows, .normalize = i % 3 == 1, .eps = 1e-5f};
   struct clipc__linear linears[3];
   for (size_t l = 0; l < c.n_linears; l++) {
     c.layers[l] = make_layer(gemm, c.n_out, c.n_in, l != 1);
@@ -268,6 +268,63 @@ static void linear_layers(void **state) {
   for (size_t table = 0; table < n_tables; table++)
     for (int precision = 0; precision < 3; precision++)
       for (int i = 0; i < 30; i++) check_layers(table, precision, i);
+}
+
+/* ---- levels */
+
+/* The layer over rows of random levels within low .. high; y of the whole matrix. */
+static void forward_levels(float *y, const struct clipc__compute *compute, const struct test_layer *layer,
+                           const float *x, size_t rows, bool levels) {
+  struct clipc__rows in = {.x = x, .stride = layer->linear.n_in, .n = rows, .levels = levels};
+  clipc__linear_forward(compute, y, layer->linear.n_out, &in, &layer->linear, 1, CLIPC__NO_ACTIVATION, CLIPC__STORE);
+}
+
+/* Nothing is rounded but the finished sum, however narrow the range of a row. */
+static void check_exact_levels(const char *table, const struct test_layer *layer, const float *levels, const float *y,
+                               size_t rows) {
+  const struct clipc__linear *linear = &layer->linear;
+  for (size_t i = 0; i < rows * linear->n_out; i++) {
+    size_t col = i % linear->n_out;
+    int32_t sum = 0;
+    for (size_t p = 0; p < linear->n_in; p++)
+      sum += (int32_t)levels[i / linear->n_out * linear->n_in + p] * (int32_t)packed_weight(linear, col, p);
+    float expected = (float)sum * linear->scale[col];
+    if (y[i] != expected) fail_msg("%s: %.9g, expected exactly %.9g", table, (double)y[i], (double)expected);
+  }
+}
+
+static void levels_are_exact(void **state) {
+  (void)state;
+  for (size_t i = 0; i < 12 * n_tables; i++) {
+    const char *table = tables[i / 12].name;
+    const struct clipc__kernels *kernels = &tables[i / 12].kernels;
+    const struct clipc__gemm *gemm = &kernels->gemm[CLIPC_PRECISION_INT8];
+    size_t rows = random_size(40), n_in = i % 12 ? random_size(300) : 3072, n_out = random_size(70), n = rows * n_in;
+    struct test_layer layer = make_layer(gemm, n_out, n_in, false);
+    float *levels = make_floats(n), *near = make_floats(n), *y = make_floats(rows * n_out),
+          *other = make_floats(rows * n_out);
+    struct clipc__compute compute =
+        make_compute(kernels, 1 + (int)i % 3, rows, n_in, clipc__linear_scratch(gemm, n_in));
+    for (size_t p = 0; p < n; p++) {
+      uint32_t range = p / n_in % 3 == 0 ? 256 : p / n_in % 3 == 1 ? 17 : 1;
+      levels[p] = (float)random_below(range) - 128.0f + (float)(p / n_in % 239 * (range < 256));
+      near[p] = levels[p] + 1e-4f * random_float();
+    }
+    forward_levels(y, &compute, &layer, levels, rows, true);
+    check_exact_levels(table, &layer, levels, y, rows);
+    forward_levels(y, &compute, &layer, near, rows, true); /* as somebody's scaling to and fro leaves them */
+    check_exact_levels(table, &layer, levels, y, rows);
+    static const float others[] = {127.5f, 128.0f, -129.0f, 0.002f, 1e9f, -3e38f, INFINITY, NAN};
+    for (size_t r = 0; r < rows; r++) levels[r * n_in + random_below((uint32_t)n_in)] = others[random_below(8)];
+    forward_levels(y, &compute, &layer, levels, rows, true); /* then a row is as any */
+    forward_levels(other, &compute, &layer, levels, rows, false);
+    for (size_t p = 0; p < rows * n_out; p++)
+      if (y[p] != other[p] && !(isnan(y[p]) && isnan(other[p]))) fail_msg("%s: rows that are not levels", table);
+    free_compute(&compute, rows, n_in);
+    free_floats(levels, n), free_floats(near, n);
+    free_floats(y, rows * n_out), free_floats(other, rows * n_out);
+    free_layer(&layer);
+  }
 }
 
 /* ---- layer norm */
@@ -486,6 +543,7 @@ static int start(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(linear_layers),
+      cmocka_unit_test(levels_are_exact),
       cmocka_unit_test(layer_norms),
       cmocka_unit_test(attention_of_packed_sequences),
       cmocka_unit_test(weights_move_between_tiers),

@@ -574,7 +574,8 @@ static void test_lies(void **state) {
     packed_seal(copy, bytes.n);                                                                                        \
     expect(use_bytes(copy, bytes.n, &(clipc_options){.verify = CLIPC_VERIFY_NONE}, &error), status, &error, says);     \
   } while (0)
-  LIE(header->version = 2, CLIPC_E_UNSUPPORTED, "version 2");
+  LIE(header->version += 1, CLIPC_E_UNSUPPORTED, "of version");
+  LIE(header->version -= 1, CLIPC_E_UNSUPPORTED, "of version");
   LIE(header->byte_order = 0x04030201, CLIPC_E_UNSUPPORTED, "byte order");
   LIE(header->byte_order = 7, CLIPC_E_FORMAT, "header");
   LIE(header->magic[2] = 'x', CLIPC_E_IO, "not a packed model");
@@ -583,6 +584,11 @@ static void test_lies(void **state) {
   LIE(header->towers = 0, CLIPC_E_FORMAT, "header");
   LIE(header->towers = CLIPC_TOWER_IMAGE | 8, CLIPC_E_FORMAT, "header");
   LIE(header->logit_scale = NAN, CLIPC_E_FORMAT, "header");
+  LIE(header->levels.gain[0] = 0, CLIPC_E_FORMAT, "header");
+  LIE(header->levels.gain[1] = -1, CLIPC_E_FORMAT, "header");
+  LIE(header->levels.gain[2] = 1e-40f, CLIPC_E_FORMAT, "header");
+  LIE(header->levels.gain[2] = NAN, CLIPC_E_FORMAT, "header");
+  LIE(header->levels.shift[0] = INFINITY, CLIPC_E_FORMAT, "header");
   LIE(header->n_bytes += 4096, CLIPC_E_FORMAT, "was packed with");
   LIE(header->n_sections = UINT32_MAX, CLIPC_E_FORMAT, "tables");
   LIE(header->n_checksums = UINT32_MAX, CLIPC_E_FORMAT, "tables");
@@ -613,7 +619,8 @@ static void test_lies(void **state) {
     clipc_error error;
     memcpy(copy, bytes.data, bytes.n);
     for (int k = 0; k <= i % 3; k++) {
-      uint32_t *word = (uint32_t *)(void *)copy + 8 + random_below((128 + bytes.header.n_sections * 64) / 4 - 8);
+      uint32_t *word = (uint32_t *)(void *)copy + 8 +
+                       random_below(((uint32_t)sizeof *header + bytes.header.n_sections * 64) / 4 - 8);
       uint32_t values[] = {random_bits(),          0,           UINT32_MAX, *word + 1, *word - 1, *word * 2,
                            1u << random_below(32), *word + 4096};
       *word = values[random_below(COUNT(values))];

@@ -24,15 +24,27 @@ struct thread_job {
   struct thread_job *next;
 };
 
+struct set_thread {
+  pthread_t thread;
+  struct clipc__crew *crew; /* that it works for */
+};
+
 static struct {
   pthread_mutex_t mutex;
-  pthread_cond_t work, left; /* a job has room; a helper has left a job */
+  pthread_cond_t work, left; /* a job has room, or a crew wants threads; a helper has left a job, or a thread its crew */
   struct thread_job *jobs;
-  pthread_t threads[CLIPC__MAX_THREADS];
+  struct clipc__crew *crews;
+  struct set_thread threads[CLIPC__MAX_THREADS];
   int n_threads;
   bool stopping;
   atomic_uint n_posted; /* jobs, ever; written under mutex */
+  atomic_uint n_forks;
 } set = {.mutex = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER, .left = PTHREAD_COND_INITIALIZER};
+
+static _Thread_local struct {
+  void (*run)(void *context);
+  void *context;
+} between_chunks;
 
 #define SPIN_NS 50000
 #define SPIN_LOOKS 64 /* before the core is offered to others */
@@ -61,8 +73,10 @@ static bool spin_until(bool (*holds)(const void *), const void *what) {
 
 static void run_chunks(struct thread_job *job, int slot) {
   size_t chunk;
-  while ((chunk = atomic_fetch_add_explicit(&job->next_chunk, 1, memory_order_relaxed)) < job->n_chunks)
+  while ((chunk = atomic_fetch_add_explicit(&job->next_chunk, 1, memory_order_relaxed)) < job->n_chunks) {
+    if (between_chunks.run) between_chunks.run(between_chunks.context);
     job->run(job->context, chunk, slot);
+  }
 }
 
 static struct thread_job *job_with_room(void) {
@@ -73,30 +87,47 @@ static struct thread_job *job_with_room(void) {
   return NULL;
 }
 
-static void *thread_main(void *unused) {
-  (void)unused;
+/* Under set.mutex, which it gives away meanwhile. */
+static void take_part(struct thread_job *job) {
+  int slot = ++job->n_joined;
+  atomic_fetch_add(&job->n_inside, 1);
+  pthread_mutex_unlock(&set.mutex);
+  run_chunks(job, slot);
+  pthread_mutex_lock(&set.mutex);
+  if (atomic_fetch_sub(&job->n_inside, 1) == 1) pthread_cond_broadcast(&set.left);
+}
+
+/* Under set.mutex, which it gives away meanwhile. */
+static void work_for_crew(struct set_thread *thread) {
+  struct clipc__crew *crew = thread->crew;
+  int index = crew->n_inside++;
+  pthread_mutex_unlock(&set.mutex);
+  crew->main(crew->context, index);
+  pthread_mutex_lock(&set.mutex);
+  thread->crew = NULL;
+  crew->n_hired--;
+  pthread_cond_broadcast(&set.left);
+}
+
+static void *thread_main(void *context) {
+  struct set_thread *thread = context;
   bool may_spin = false; /* there was work just now: more is likely */
   pthread_mutex_lock(&set.mutex);
   while (!set.stopping) {
     struct thread_job *job = job_with_room();
-    if (job == NULL && may_spin) {
+    if (thread->crew != NULL) {
+      work_for_crew(thread);
+    } else if (job != NULL) {
+      may_spin = true;
+      take_part(job);
+    } else if (may_spin) {
       unsigned seen = atomic_load(&set.n_posted);
       pthread_mutex_unlock(&set.mutex);
       may_spin = spin_until(job_was_posted, &seen);
       pthread_mutex_lock(&set.mutex);
-      continue;
-    }
-    if (job == NULL) {
+    } else {
       pthread_cond_wait(&set.work, &set.mutex);
-      continue;
     }
-    may_spin = true;
-    int slot = ++job->n_joined;
-    atomic_fetch_add(&job->n_inside, 1);
-    pthread_mutex_unlock(&set.mutex);
-    run_chunks(job, slot);
-    pthread_mutex_lock(&set.mutex);
-    if (atomic_fetch_sub(&job->n_inside, 1) == 1) pthread_cond_broadcast(&set.left);
   }
   pthread_mutex_unlock(&set.mutex);
   return NULL;
@@ -109,10 +140,87 @@ static void make_threads(int n_wanted) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  while (set.n_threads < n_wanted && pthread_create(&set.threads[set.n_threads], NULL, thread_main, NULL) == 0)
-    set.n_threads++;
+  for (; set.n_threads < n_wanted; set.n_threads++) {
+    struct set_thread *thread = &set.threads[set.n_threads];
+    thread->crew = NULL;
+    if (pthread_create(&thread->thread, NULL, thread_main, thread) != 0) break;
+  }
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
+
+/* ---- fork: a child has none of the threads, and no lock of theirs must stay held in it */
+
+static void before_fork(void) { pthread_mutex_lock(&set.mutex); }
+static void after_fork_in_parent(void) { pthread_mutex_unlock(&set.mutex); }
+static void after_fork_in_child(void) {
+  set.jobs = NULL;
+  set.crews = NULL;
+  set.n_threads = 0;
+  pthread_cond_init(&set.work, NULL);
+  pthread_cond_init(&set.left, NULL);
+  atomic_fetch_add(&set.n_forks, 1);
+  pthread_mutex_unlock(&set.mutex);
+}
+
+static void watch_forks(void) { pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }
+
+/* Under no lock; before the first thread is made. */
+static void prepare_for_fork(void) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, watch_forks);
+}
+
+unsigned clipc__fork_count(void) { return atomic_load(&set.n_forks); }
+
+/* ---- crews */
+
+bool clipc__threads_hire(struct clipc__crew *crew, int n) {
+  prepare_for_fork();
+  pthread_mutex_lock(&set.mutex);
+  int n_free = 0;
+  for (int i = 0; i < set.n_threads; i++) n_free += set.threads[i].crew == NULL;
+  int n_before = set.n_threads;
+  make_threads(n_before + n - (n_free < n ? n_free : n));
+  if (set.n_threads - n_before + n_free < n) {
+    pthread_mutex_unlock(&set.mutex);
+    return false;
+  }
+  crew->n_inside = 0;
+  crew->n_hired = n;
+  for (int i = set.n_threads - 1; n > 0; i--) /* the newest first: they sleep */
+    if (set.threads[i].crew == NULL) set.threads[i].crew = crew, n--;
+  crew->next = set.crews;
+  set.crews = crew;
+  pthread_cond_broadcast(&set.work);
+  pthread_mutex_unlock(&set.mutex);
+  return true;
+}
+
+void clipc__threads_dismiss(struct clipc__crew *crew) {
+  pthread_mutex_lock(&set.mutex);
+  while (crew->n_hired > 0) pthread_cond_wait(&set.left, &set.mutex);
+  struct clipc__crew **link = &set.crews;
+  while (*link && *link != crew) link = &(*link)->next;
+  if (*link) *link = crew->next;
+  pthread_mutex_unlock(&set.mutex);
+}
+
+bool clipc__threads_help(void) {
+  pthread_mutex_lock(&set.mutex);
+  struct thread_job *job = job_with_room();
+  if (job) take_part(job);
+  pthread_mutex_unlock(&set.mutex);
+  return job != NULL;
+}
+
+unsigned clipc__threads_posted(void) { return atomic_load(&set.n_posted); }
+
+void clipc__threads_between(void (*between)(void *context), void *context) {
+  between_chunks.run = between;
+  between_chunks.context = context;
+}
+
+/* ---- jobs */
 
 void clipc__parallel(int n_threads, size_t n_chunks, clipc__chunk_function *run, void *context) {
   struct thread_job job = {.run = run, .context = context, .n_chunks = n_chunks};
@@ -122,6 +230,7 @@ void clipc__parallel(int n_threads, size_t n_chunks, clipc__chunk_function *run,
     return;
   }
   job.max_helpers = n_threads - 1;
+  prepare_for_fork();
   pthread_mutex_lock(&set.mutex);
   make_threads(job.max_helpers);
   struct thread_job **end = &set.jobs;
@@ -129,6 +238,7 @@ void clipc__parallel(int n_threads, size_t n_chunks, clipc__chunk_function *run,
   *end = &job;
   atomic_fetch_add(&set.n_posted, 1);
   for (int i = 0; i < job.max_helpers; i++) pthread_cond_signal(&set.work);
+  for (struct clipc__crew *crew = set.crews; crew; crew = crew->next) crew->wake(crew->context, job.max_helpers);
   pthread_mutex_unlock(&set.mutex);
 
   run_chunks(&job, 0);
@@ -149,7 +259,7 @@ void clipc__threads_stop(void) {
   set.stopping = true;
   pthread_cond_broadcast(&set.work);
   pthread_mutex_unlock(&set.mutex);
-  for (int i = 0; i < set.n_threads; i++) pthread_join(set.threads[i], NULL);
+  for (int i = 0; i < set.n_threads; i++) pthread_join(set.threads[i].thread, NULL);
   set.n_threads = 0;
   set.stopping = false;
 }

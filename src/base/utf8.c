@@ -3,6 +3,8 @@
  * and each such maximal subpart reads as one U+FFFD, as Python's bytes.decode("utf-8", "replace"). */
 #include "base/base.h"
 
+#include <string.h>
+
 size_t clipc__utf8_read(uint32_t *code_point, const uint8_t *s, size_t n, bool *valid) {
   uint8_t first = s[0];
   size_t n_more = first < 0x80 ? 0 : first < 0xC2 ? 9 : first < 0xE0 ? 1 : first < 0xF0 ? 2 : first < 0xF5 ? 3 : 9;
@@ -38,6 +40,10 @@ size_t clipc__utf8_write(uint8_t out[4], uint32_t code_point) {
 bool clipc__utf8_valid(const uint8_t *s, size_t n) {
   bool valid = true;
   uint32_t code_point;
-  for (size_t i = 0; valid && i < n;) i += clipc__utf8_read(&code_point, s + i, n - i, &valid);
+  for (size_t i = 0; valid && i < n;) {
+    uint64_t eight = UINT64_C(0x8080808080808080); /* mostly these are ASCII */
+    if (n - i >= sizeof eight) memcpy(&eight, s + i, sizeof eight);
+    i += eight & UINT64_C(0x8080808080808080) ? clipc__utf8_read(&code_point, s + i, n - i, &valid) : sizeof eight;
+  }
   return valid;
 }

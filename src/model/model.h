@@ -83,20 +83,12 @@ struct clipc_model {
   float logit_scale, logit_bias;
 };
 
-/* Fills a zeroed model (allocator, options and kernels set) from a folder. On failure clipc__model_unload
- * frees what is there. */
-CLIPC_PRIVATE clipc_status clipc__model_load(struct clipc_model *model, const char *folder, clipc_error *error);
+/* A model is filled by an opening (opening.h), and freed by this, however far that came. */
 CLIPC_PRIVATE void clipc__model_unload(struct clipc_model *model);
 
-/* Opens the tokeniser that the model's configuration asks for; _IO where the store has none. */
-CLIPC_PRIVATE clipc_status clipc__model_open_tokenizer(struct clipc__tokenizer **out, const struct clipc_model *model,
-                                                       const struct clipc__store *store, clipc_error *error);
+/* ---- packed files (pack.c writes, packed.c opens: towers are laid out in the file, but neither compared with their
+ * checksums nor brought into another shape before they are used, and the tokeniser is not opened) */
 
-/* ---- packed files (pack.c writes, packed.c opens) */
-
-/* The same as clipc__model_load from a packed file. Towers are laid out in the file, but neither compared with their
- * checksums nor brought into another shape before they are used, and the tokeniser is not opened. */
-CLIPC_PRIVATE clipc_status clipc__model_load_packed(struct clipc_model *model, const char *path, clipc_error *error);
 CLIPC_PRIVATE void clipc__packed_close(struct clipc__packed *packed);
 CLIPC_PRIVATE const struct clipc_packing *clipc__packed_packing(const struct clipc__packed *packed);
 /* Whether a file begins as a packed file does. */
@@ -115,11 +107,7 @@ CLIPC_PRIVATE clipc_status clipc__model_tokenizer(const struct clipc__tokenizer 
 /* Writes a model that is from a folder as a packed file. */
 CLIPC_PRIVATE clipc_status clipc__model_write(const struct clipc_model *model, const char *path, clipc_error *error);
 
-/* The same of random weights, in a shape of that name. */
-CLIPC_PRIVATE clipc_status clipc__model_load_synthetic(struct clipc_model *model, const char *shape,
-                                                       clipc_error *error);
-
-/* Where such weights come from (synthetic.c). All zero but for model; used for one tower after the other. */
+/* Where random weights come from (synthetic.c). All zero but for model; used for one tower after the other. */
 struct clipc__synthetic {
   const struct clipc_model *model;
   int tower;
@@ -140,14 +128,20 @@ CLIPC_PRIVATE bool clipc__text_needs_pads(const struct clipc__text_config *confi
 CLIPC_PRIVATE void clipc__vision_layout(struct clipc__layout *layout, struct clipc__vision *vision);
 CLIPC_PRIVATE void clipc__text_layout(struct clipc__layout *layout, struct clipc__text *text);
 
-/* Linear layers to be packed, all panels of all of them on all threads. */
+/* Linear layers to be packed, all panels of all of them, and how far that is. */
 struct clipc__pack_job {
   const struct clipc__linear *linear; /* laid out; what it points to is written */
   struct clipc__linear_source source;
   const struct clipc__linear *packed; /* for another gemm; NULL: from source */
   size_t first_panel;                 /* of all jobs' */
 };
-CLIPC_PRIVATE void clipc__pack_linears(struct clipc__pack_job *jobs, size_t n_jobs, int n_threads);
+struct clipc__packing {
+  const struct clipc__pack_job *jobs; /* [n_jobs], the caller's */
+  size_t n_jobs, n_panels, next_panel;
+};
+CLIPC_PRIVATE void clipc__packing_begin(struct clipc__packing *packing, struct clipc__pack_job *jobs, size_t n_jobs);
+/* Packs as many panels as are made of so many bytes of f32, and at least one; true when all are packed. */
+CLIPC_PRIVATE bool clipc__packing_step(struct clipc__packing *packing, int n_threads, size_t n_bytes);
 
 /* ---- one computation: up to max_batch sequences of one tower, packed without padding */
 
@@ -198,6 +192,10 @@ CLIPC_PRIVATE bool clipc__vision_pools_one_token(const struct clipc__vision *vis
 /* clipc_preprocess by other steps than the model's (clipc.c). */
 CLIPC_PRIVATE clipc_status clipc__preprocess(const struct clipc_model *model, const clipc_image *image,
                                              const clipc_preprocessing *steps, float *pixels, clipc_error *error);
+
+/* Checks options (NULL = defaults) and fills in what they leave open (open.c). */
+CLIPC_PRIVATE clipc_status clipc__effective_options(clipc_options *out, const clipc_options *options,
+                                                    clipc_error *error);
 
 /* The model of a session (embed.c); borrowed. */
 CLIPC_PRIVATE const struct clipc_model *clipc__session_model(const clipc_session *session);

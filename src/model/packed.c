@@ -7,6 +7,7 @@
 #include "model/packed.h"
 
 #include "base/threads.h"
+#include "model/opening.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -17,11 +18,17 @@
 #define PACKED_OUTER_LINEARS 2
 
 enum packed_state { PACKED_UNSEEN, PACKED_SOUND, PACKED_DAMAGED };
+enum packed_stage { PACKED_AT_TABLES, PACKED_AT_CHECKSUMS, PACKED_AT_CONFIG, PACKED_AT_TOWERS };
 
 struct packed_tower {
   const struct packed_section *section; /* NULL: not in the file */
-  enum packed_state checked;            /* under mutex */
-  bool repack;
+  enum packed_state checked;            /* under mutex, as what follows but ready */
+  size_t next_chunk;                    /* to be compared */
+  bool repack, repacking;
+  struct clipc__arena arena; /* while it is repacked: the jobs, and the blocks of what is stored */
+  struct clipc__packing packing;
+  struct clipc__vision stored_vision; /* the tower as it lies in the file */
+  struct clipc__text stored_text;
   int ready; /* atomic */
 };
 
@@ -38,9 +45,12 @@ struct clipc__packed {
   struct clipc__gemm gemm[2]; /* the shapes of header.gemm */
   clipc_section listed[PACKED_MAX_SECTIONS];
   clipc_packing packing;
-  pthread_mutex_t mutex; /* over what follows */
+  enum packed_stage stage;    /* of opening it */
+  size_t section, next_chunk; /* then: to be compared next */
+  pthread_mutex_t mutex;      /* over what follows */
   struct packed_tower towers[2];
   struct clipc__tokenizer *tokenizer;
+  struct clipc__tokenizer_opening *tokenizer_opening; /* while it is being opened */
   clipc_error tokenizer_error; /* why there is none */
   uint8_t *rows; /* [chunks of the token embedding] enum packed_state, atomic; NULL: they need not be compared */
   const struct packed_section *rows_section;
@@ -175,6 +185,7 @@ static clipc_status packed_check_gemms(struct clipc__packed *packed, clipc_error
 struct packed_check {
   const struct clipc__packed *packed;
   const struct packed_section *section;
+  size_t first;
   int damaged; /* atomic */
 };
 
@@ -189,7 +200,7 @@ static bool packed_chunk_is_sound(const struct clipc__packed *packed, const stru
 static void packed_check_chunk(void *context, size_t chunk, int slot) {
   (void)slot;
   struct packed_check *check = context;
-  if (!packed_chunk_is_sound(check->packed, check->section, chunk))
+  if (!packed_chunk_is_sound(check->packed, check->section, check->first + chunk))
     __atomic_store_n(&check->damaged, 1, __ATOMIC_RELAXED);
 }
 
@@ -199,22 +210,31 @@ static clipc_status packed_damaged(const struct clipc__packed *packed, const str
                      section->name);
 }
 
-static clipc_status packed_check(const struct clipc__packed *packed, const struct packed_section *section,
-                                 int n_threads, clipc_error *error) {
-  struct packed_check check = {.packed = packed, .section = section};
-  clipc__parallel(n_threads, (size_t)packed_n_chunks(section), packed_check_chunk, &check);
-  return check.damaged ? packed_damaged(packed, section, error) : CLIPC_OK;
+/* Compares chunks from *next on, of about n_bytes; false when one is damaged. *next is the number of chunks at the end. */
+static bool packed_check_some(const struct clipc__packed *packed, const struct packed_section *section, size_t *next,
+                              int n_threads, size_t n_bytes) {
+  struct packed_check check = {.packed = packed, .section = section, .first = *next};
+  size_t n = (size_t)packed_n_chunks(section) - *next, most = n_bytes / section->chunk_bytes + 1;
+  if (n > most) n = most;
+  clipc__parallel(n_threads, n, packed_check_chunk, &check);
+  *next += n;
+  return !check.damaged;
 }
 
-/* The small files always, all else if it is asked for. */
-static clipc_status packed_check_now(const struct clipc__packed *packed, const clipc_options *options,
-                                     clipc_error *error) {
-  for (size_t i = 0; i < packed->header.n_sections; i++) {
-    const struct packed_section *section = &packed->sections[i];
-    if (section->kind != PACKED_FILE && options->verify != CLIPC_VERIFY_ALL) continue;
-    clipc_status status = packed_check(packed, section, options->n_threads, error);
-    if (status != CLIPC_OK) return status;
+/* The small files always, all else if it is asked for; a part of a section at a time. */
+static clipc_status packed_check_step(struct clipc__packed *packed, const clipc_options *options, size_t n_bytes,
+                                      bool *done, clipc_error *error) {
+  const struct packed_section *section = &packed->sections[packed->section];
+  if (packed->section == packed->header.n_sections) {
+    *done = true;
+    return CLIPC_OK;
   }
+  bool wanted = section->kind == PACKED_FILE || options->verify == CLIPC_VERIFY_ALL;
+  if (wanted && !packed_check_some(packed, section, &packed->next_chunk, options->n_threads, n_bytes))
+    return packed_damaged(packed, section, error);
+  if (wanted && packed->next_chunk < packed_n_chunks(section)) return CLIPC_OK;
+  packed->section++;
+  packed->next_chunk = 0;
   return CLIPC_OK;
 }
 
@@ -236,14 +256,21 @@ static void packed_list(struct clipc__packed *packed) {
                                     .n_sections = packed->header.n_sections};
 }
 
-static clipc_status packed_open(struct clipc__packed *packed, const clipc_options *options, clipc_error *error) {
+/* The file, and its tables. */
+static clipc_status packed_open(struct clipc_model *model, const char *path, clipc_error *error) {
+  const clipc_options *options = &model->options;
+  struct clipc__packed *packed = clipc__alloc_zeroed(&model->allocator, 1, sizeof *packed);
+  if (packed == NULL) return clipc__no_memory(error, path);
+  packed->allocator = model->allocator;
+  pthread_mutex_init(&packed->mutex, NULL);
+  model->packed = packed;
+  packed->path = clipc__arena_string(&model->arena, path, strlen(path));
+  if (packed->path == NULL) return clipc__no_memory(error, path);
   clipc_status status =
       clipc__file_open(&packed->file, packed->path, !options->read_weights, UINT64_MAX, &packed->allocator, error);
   if (status == CLIPC_OK) status = packed_read_header(packed, options->limits.max_header_bytes, error);
   if (status == CLIPC_OK) status = packed_check_sections(packed, error);
   if (status == CLIPC_OK) status = packed_check_gemms(packed, error);
-  if (status == CLIPC_OK) status = packed_check_now(packed, options, error);
-  if (status == CLIPC_OK) packed_list(packed);
   return status;
 }
 
@@ -370,19 +397,10 @@ static clipc_status packed_open_rows(struct clipc_model *model, clipc_error *err
   return packed->rows != NULL ? CLIPC_OK : clipc__no_memory(error, packed->path);
 }
 
-clipc_status clipc__model_load_packed(struct clipc_model *model, const char *path, clipc_error *error) {
-  model->arena.allocator = model->allocator;
-  struct clipc__packed *packed = clipc__alloc_zeroed(&model->allocator, 1, sizeof *packed);
-  if (packed == NULL) return clipc__no_memory(error, path);
-  packed->allocator = model->allocator;
-  pthread_mutex_init(&packed->mutex, NULL);
-  model->packed = packed;
-  packed->path = clipc__arena_string(&model->arena, path, strlen(path));
-  if (packed->path == NULL) return clipc__no_memory(error, path);
-  clipc_status status = packed_open(packed, &model->options, error);
-  if (status == CLIPC_OK) status = packed_choose(model, error);
-  if (status == CLIPC_OK) status = clipc__config_read(&model->config, &packed->store, &model->options, error);
-  if (status == CLIPC_OK && model->config.vision.present) status = packed_open_tower(model, true, error);
+static clipc_status packed_open_towers(struct clipc_model *model, clipc_error *error) {
+  const struct clipc__packed *packed = model->packed;
+  clipc_status status = CLIPC_OK;
+  if (model->config.vision.present) status = packed_open_tower(model, true, error);
   if (status == CLIPC_OK && model->config.text.present) status = packed_open_tower(model, false, error);
   if (status == CLIPC_OK && model->config.text.present) status = packed_open_rows(model, error);
   if (status != CLIPC_OK) return status;
@@ -392,9 +410,40 @@ clipc_status clipc__model_load_packed(struct clipc_model *model, const char *pat
   return CLIPC_OK;
 }
 
+clipc_status clipc__packed_step(struct clipc_model *model, const char *path, size_t n_bytes, bool *done,
+                                clipc_error *error) {
+  struct clipc__packed *packed = model->packed;
+  clipc_status status;
+  bool stage_done = true;
+  if (packed == NULL) {
+    status = packed_open(model, path, error);
+    if (status == CLIPC_OK) model->packed->stage = PACKED_AT_CHECKSUMS;
+    return status;
+  }
+  switch (packed->stage) {
+  case PACKED_AT_CHECKSUMS:
+    stage_done = false;
+    status = packed_check_step(packed, &model->options, n_bytes, &stage_done, error);
+    if (stage_done) packed_list(packed);
+    break;
+  case PACKED_AT_CONFIG:
+    status = packed_choose(model, error);
+    if (status == CLIPC_OK) status = clipc__config_read(&model->config, &packed->store, &model->options, error);
+    break;
+  default:
+    status = packed_open_towers(model, error);
+    *done = status == CLIPC_OK;
+    return status;
+  }
+  if (status == CLIPC_OK && stage_done) packed->stage++;
+  return status;
+}
+
 void clipc__packed_close(struct clipc__packed *packed) {
   if (packed == NULL) return;
+  clipc__tokenizer_abandon(packed->tokenizer_opening);
   clipc__tokenizer_close(packed->tokenizer);
+  for (int i = 0; i < 2; i++) clipc__arena_free(&packed->towers[i].arena);
   clipc__free(&packed->allocator, packed->rows);
   clipc__file_close(&packed->file);
   pthread_mutex_destroy(&packed->mutex);
@@ -456,67 +505,90 @@ static void packed_move_text(struct packed_jobs *jobs, const struct clipc__text 
   if (own->config.projection) packed_add(jobs, &own->projection, &stored->projection);
 }
 
-/* Lays the tower out in memory and packs it anew; the file's part is not needed any more then. */
+/* Lays the tower out in memory, to be packed anew. */
 static clipc_status packed_repack(struct clipc_model *model, bool image, clipc_error *error) {
   struct clipc__packed *packed = model->packed;
-  struct clipc__arena arena = {.allocator = model->allocator};
-  struct clipc__layout stored_layout = {.base = (char *)(uintptr_t)packed->file.data +
-                                                packed->towers[image ? 0 : 1].section->offset};
+  struct packed_tower *tower = &packed->towers[image ? 0 : 1];
+  struct clipc__layout stored = {.base = (char *)(uintptr_t)packed->file.data + tower->section->offset};
   struct clipc__layout layout = {.base = NULL};
-  struct clipc__vision vision;
-  struct clipc__text text;
-  clipc_status status = image ? packed_vision(&vision, &stored_layout, model, &arena, error)
-                              : packed_text(&text, &stored_layout, model, &arena, error);
+  tower->arena.allocator = model->allocator;
+  clipc_status status = image ? packed_vision(&tower->stored_vision, &stored, model, &tower->arena, error)
+                              : packed_text(&tower->stored_text, &stored, model, &tower->arena, error);
   if (status != CLIPC_OK) return status;
   const struct clipc__transformer *transformer = image ? &model->vision.transformer : &model->text.transformer;
   struct packed_jobs jobs = {
-      .list = clipc__arena_take(&arena,
+      .list = clipc__arena_take(&tower->arena,
                                 (size_t)transformer->config.n_layers * PACKED_LINEARS_PER_BLOCK + PACKED_OUTER_LINEARS,
                                 sizeof *jobs.list)};
   image ? clipc__vision_layout(&layout, &model->vision) : clipc__text_layout(&layout, &model->text);
-  layout.base = clipc__arena_take_unset(&model->arena, layout.n_bytes, 1);
+  layout.base = jobs.list ? clipc__arena_take_unset(&model->arena, layout.n_bytes, 1) : NULL;
   layout.n_bytes = 0;
-  if (jobs.list == NULL || layout.base == NULL) {
-    clipc__arena_free(&arena);
-    return clipc__no_memory(error, packed->path);
-  }
+  if (layout.base == NULL) return clipc__no_memory(error, packed->path);
   if (image) {
     clipc__vision_layout(&layout, &model->vision);
-    packed_move_vision(&jobs, &model->vision, &vision);
+    packed_move_vision(&jobs, &model->vision, &tower->stored_vision);
   } else {
     clipc__text_layout(&layout, &model->text);
-    packed_move_text(&jobs, &model->text, &text);
+    packed_move_text(&jobs, &model->text, &tower->stored_text);
   }
-  clipc__pack_linears(jobs.list, jobs.n, model->n_threads);
-  clipc__arena_free(&arena);
-  clipc__file_rest(&packed->file);
+  clipc__packing_begin(&tower->packing, jobs.list, jobs.n);
   return CLIPC_OK;
 }
 
-/* Under the mutex. */
-static clipc_status packed_make_ready(struct clipc_model *model, bool image, clipc_error *error) {
+/* A step of it; the file's part is not needed any more afterwards. */
+static clipc_status packed_repack_step(struct clipc_model *model, bool image, size_t n_bytes, clipc_error *error) {
   struct clipc__packed *packed = model->packed;
   struct packed_tower *tower = &packed->towers[image ? 0 : 1];
-  if (tower->ready) return CLIPC_OK;
-  if (tower->checked == PACKED_UNSEEN)
-    tower->checked =
-        packed_check(packed, tower->section, model->n_threads, NULL) == CLIPC_OK ? PACKED_SOUND : PACKED_DAMAGED;
+  clipc_status status = CLIPC_OK;
+  if (!tower->repacking) {
+    status = packed_repack(model, image, error);
+    tower->repacking = status == CLIPC_OK;
+  } else {
+    tower->repack = !clipc__packing_step(&tower->packing, model->n_threads, n_bytes);
+    clipc__file_rest(&packed->file);
+  }
+  if (status != CLIPC_OK || !tower->repack) clipc__arena_free(&tower->arena);
+  return status;
+}
+
+clipc_status clipc__packed_tower_step(struct clipc_model *model, int which, size_t n_bytes, bool *done,
+                                      clipc_error *error) {
+  struct clipc__packed *packed = model->packed;
+  bool image = which == CLIPC_TOWER_IMAGE;
+  struct packed_tower *tower = &packed->towers[image ? 0 : 1];
+  clipc_status status = CLIPC_OK;
+  if (!tower->ready && tower->checked == PACKED_UNSEEN) {
+    if (!packed_check_some(packed, tower->section, &tower->next_chunk, model->n_threads, n_bytes))
+      tower->checked = PACKED_DAMAGED;
+    else if (tower->next_chunk == packed_n_chunks(tower->section))
+      tower->checked = PACKED_SOUND;
+    if (tower->checked != PACKED_DAMAGED) return CLIPC_OK;
+  }
   if (tower->checked == PACKED_DAMAGED) return packed_damaged(packed, tower->section, error);
-  clipc_status status = tower->repack ? packed_repack(model, image, error) : CLIPC_OK;
-  if (status == CLIPC_OK && !image && clipc__text_needs_pads(&model->text.config))
+  if (!tower->ready && tower->repack) return packed_repack_step(model, image, n_bytes, error);
+  if (!tower->ready && !image && clipc__text_needs_pads(&model->text.config))
     status = clipc__model_ids_ready(model, &model->text.config.pad_id, 1, error);
-  if (status == CLIPC_OK) __atomic_store_n(&tower->ready, 1, __ATOMIC_RELEASE);
+  *done = status == CLIPC_OK;
+  if (*done) __atomic_store_n(&tower->ready, 1, __ATOMIC_RELEASE);
   return status;
 }
 
 clipc_status clipc__model_tower_ready(struct clipc_model *model, int tower, clipc_error *error) {
   struct clipc__packed *packed = model->packed;
-  bool image = tower == CLIPC_TOWER_IMAGE;
+  bool image = tower == CLIPC_TOWER_IMAGE, done = false;
   if (packed == NULL || __atomic_load_n(&packed->towers[image ? 0 : 1].ready, __ATOMIC_ACQUIRE)) return CLIPC_OK;
+  clipc_status status = CLIPC_OK;
   pthread_mutex_lock(&packed->mutex);
-  clipc_status status = packed_make_ready(model, image, error);
+  while (!done && status == CLIPC_OK) status = clipc__packed_tower_step(model, tower, SIZE_MAX, &done, error);
   pthread_mutex_unlock(&packed->mutex);
   return status;
+}
+
+double clipc__packed_progress(const struct clipc_model *model, int which) {
+  const struct packed_tower *tower = &model->packed->towers[which == CLIPC_TOWER_IMAGE ? 0 : 1];
+  const struct clipc__packing *packing = &tower->packing;
+  if (packing->n_panels > 0) return (double)packing->next_panel / (double)packing->n_panels;
+  return tower->repack ? 0.0 : (double)tower->next_chunk / (double)(packed_n_chunks(tower->section) + 1);
 }
 
 /* Two threads may compare the same chunk: both come to the same end. */
@@ -540,6 +612,31 @@ clipc_status clipc__model_ids_ready(const struct clipc_model *model, const int32
   return CLIPC_OK;
 }
 
+/* Under the mutex. What came of it is kept, unless there was no memory. */
+static clipc_status packed_tokenizer_step(const struct clipc_model *model, size_t n_bytes, clipc_error *outcome) {
+  struct clipc__packed *packed = model->packed;
+  clipc_status status = CLIPC_OK;
+  *outcome = packed->tokenizer_error;
+  if (packed->tokenizer != NULL || outcome->status != CLIPC_OK) return outcome->status;
+  if (packed->tokenizer_opening == NULL)
+    status = clipc__model_begin_tokenizer(&packed->tokenizer_opening, model, &packed->store, outcome);
+  else
+    status = clipc__tokenizer_step(packed->tokenizer_opening, &packed->tokenizer, n_bytes, outcome);
+  if (status == CLIPC_OK && packed->tokenizer == NULL) return CLIPC_OK;
+  clipc__tokenizer_abandon(packed->tokenizer_opening);
+  packed->tokenizer_opening = NULL;
+  if (status == CLIPC_E_IO) outcome->status = CLIPC_E_MODEL; /* there are no files for one */
+  if (status != CLIPC_E_NO_MEMORY) packed->tokenizer_error = *outcome;
+  return outcome->status;
+}
+
+clipc_status clipc__packed_tokenizer_step(struct clipc_model *model, size_t n_bytes, bool *done, clipc_error *error) {
+  clipc_error outcome;
+  clipc_status status = packed_tokenizer_step(model, n_bytes, &outcome);
+  *done = model->packed->tokenizer != NULL || status == CLIPC_E_MODEL;
+  return status == CLIPC_OK || status == CLIPC_E_MODEL ? CLIPC_OK : clipc__fail(error, status, "%s", outcome.message);
+}
+
 clipc_status clipc__model_tokenizer(const struct clipc__tokenizer **out, const struct clipc_model *model,
                                     clipc_error *error) {
   struct clipc__packed *packed = model->packed;
@@ -547,13 +644,9 @@ clipc_status clipc__model_tokenizer(const struct clipc__tokenizer **out, const s
     *out = model->tokenizer;
     return *out ? CLIPC_OK : clipc__fail(error, CLIPC_E_MODEL, "%s", model->tokenizer_error.message);
   }
+  clipc_error outcome;
   pthread_mutex_lock(&packed->mutex);
-  clipc_error outcome = packed->tokenizer_error;
-  if (packed->tokenizer == NULL && outcome.status == CLIPC_OK) {
-    clipc_status status = clipc__model_open_tokenizer(&packed->tokenizer, model, &packed->store, &outcome);
-    if (status == CLIPC_E_IO) outcome.status = CLIPC_E_MODEL; /* there are no files for one */
-    if (status != CLIPC_E_NO_MEMORY) packed->tokenizer_error = outcome;
-  }
+  while (packed_tokenizer_step(model, SIZE_MAX, &outcome) == CLIPC_OK && packed->tokenizer == NULL) continue;
   *out = packed->tokenizer;
   pthread_mutex_unlock(&packed->mutex);
   return outcome.status == CLIPC_OK ? CLIPC_OK : clipc__fail(error, outcome.status, "%s", outcome.message);

@@ -1,14 +1,9 @@
-/* Packs the linear layers of a tower on all threads, a panel at a time: natural f32, or panels of another shape, in;
- * panels out. */
+/* Packs linear layers on all threads, a panel at a time and as many at once as a step may take: natural f32, or panels
+ * of another shape, in; panels out. */
 #include "base/threads.h"
 #include "model/model.h"
 
-struct packing {
-  const struct clipc__pack_job *jobs;
-  size_t n_jobs;
-};
-
-static const struct clipc__pack_job *job_of_panel(const struct packing *packing, size_t panel) {
+static const struct clipc__pack_job *job_of_panel(const struct clipc__packing *packing, size_t panel) {
   size_t low = 0, high = packing->n_jobs; /* jobs[low].first_panel <= panel */
   while (high - low > 1) {
     size_t middle = low + (high - low) / 2;
@@ -18,9 +13,11 @@ static const struct clipc__pack_job *job_of_panel(const struct packing *packing,
 }
 
 /* What is laid out is written once, here; from then on it is const. */
-static void pack_chunk(void *context, size_t panel, int slot) {
+static void pack_chunk(void *context, size_t chunk, int slot) {
   (void)slot;
-  const struct clipc__pack_job *job = job_of_panel(context, panel);
+  const struct clipc__packing *packing = context;
+  size_t panel = packing->next_panel + chunk;
+  const struct clipc__pack_job *job = job_of_panel(packing, panel);
   const struct clipc__linear *linear = job->linear;
   if (job->packed != NULL) {
     clipc__repack_panel(linear, panel - job->first_panel, job->packed);
@@ -31,12 +28,21 @@ static void pack_chunk(void *context, size_t panel, int slot) {
                     (float *)(uintptr_t)linear->scale, (int32_t *)(uintptr_t)linear->sum, &job->source);
 }
 
-void clipc__pack_linears(struct clipc__pack_job *jobs, size_t n_jobs, int n_threads) {
-  size_t n_panels = 0;
+void clipc__packing_begin(struct clipc__packing *packing, struct clipc__pack_job *jobs, size_t n_jobs) {
+  *packing = (struct clipc__packing){.jobs = jobs, .n_jobs = n_jobs};
   for (size_t i = 0; i < n_jobs; i++) {
-    jobs[i].first_panel = n_panels;
-    n_panels += clipc__n_panels(jobs[i].linear->gemm, jobs[i].linear->n_out);
+    jobs[i].first_panel = packing->n_panels;
+    packing->n_panels += clipc__n_panels(jobs[i].linear->gemm, jobs[i].linear->n_out);
   }
-  struct packing packing = {jobs, n_jobs};
-  clipc__parallel(n_threads, n_panels, pack_chunk, &packing);
+}
+
+bool clipc__packing_step(struct clipc__packing *packing, int n_threads, size_t n_bytes) {
+  size_t n = 0;
+  for (size_t bytes = 0; packing->next_panel + n < packing->n_panels && bytes < n_bytes; n++) {
+    const struct clipc__linear *linear = job_of_panel(packing, packing->next_panel + n)->linear;
+    bytes += linear->n_in * linear->gemm->panel_cols * sizeof(float);
+  }
+  clipc__parallel(n_threads, n, pack_chunk, packing);
+  packing->next_panel += n;
+  return packing->next_panel == packing->n_panels;
 }

@@ -24,22 +24,12 @@ struct clipc__levels clipc__levels_of(const clipc_preprocessing *steps) {
 
 void clipc__vision_levels(float *levels, const float *pixels, const struct clipc__vision *vision) {
   size_t plane = (size_t)vision->config.image_height * (size_t)vision->config.image_width;
+  unsigned mode = clipc__denormals_off();
   for (size_t c = 0; c < 3; c++, levels += plane, pixels += plane) {
     float factor = 1.0f / vision->levels.gain[c], shift = vision->levels.shift[c];
     for (size_t i = 0; i < plane; i++) levels[i] = (pixels[i] - shift) * factor;
   }
-}
-
-/* The conv of stride patch as a product: one row of patches per token, in the order of the weight
- * [width, 3, patch, patch]. Border pixels that fill no whole patch are left out. */
-static void cut_patches(float *patches, const float *levels, const struct clipc__vision *vision) {
-  size_t patch = (size_t)vision->config.patch, height = (size_t)vision->config.image_height;
-  size_t width = (size_t)vision->config.image_width;
-  for (size_t row = 0; row < vision->grid_height; row++)
-    for (size_t col = 0; col < vision->grid_width; col++)
-      for (size_t channel = 0; channel < 3; channel++)
-        for (size_t y = 0; y < patch; y++, patches += patch)
-          memcpy(patches, levels + (channel * height + row * patch + y) * width + col * patch, patch * sizeof *patches);
+  clipc__denormals_restore(mode);
 }
 
 struct patch_job {
@@ -47,13 +37,21 @@ struct patch_job {
   const struct clipc__vision *vision;
 };
 
-static void cut_image(void *context, size_t image, int slot) {
+/* The conv of stride patch as a product: one row of patches per token, in the order of the weight
+ * [width, 3, patch, patch]. Border pixels that fill no whole patch are left out. A chunk: a row of an image's grid. */
+static void cut_patches(void *context, size_t chunk, int slot) {
   (void)slot;
   const struct patch_job *job = context;
   const struct clipc__vision *vision = job->vision;
-  size_t image_floats = 3 * (size_t)vision->config.image_height * (size_t)vision->config.image_width;
-  size_t patch_floats = (vision->n_tokens - 1) * vision->patch_embedding.n_in;
-  cut_patches(job->ws->wide + image * patch_floats, job->ws->pixels + image * image_floats, vision);
+  size_t patch = (size_t)vision->config.patch, height = (size_t)vision->config.image_height;
+  size_t width = (size_t)vision->config.image_width, n_in = vision->patch_embedding.n_in;
+  size_t image = chunk / vision->grid_height, row = chunk % vision->grid_height;
+  const float *levels = job->ws->pixels + image * 3 * height * width;
+  float *patches = job->ws->wide + chunk * vision->grid_width * n_in;
+  for (size_t col = 0; col < vision->grid_width; col++)
+    for (size_t channel = 0; channel < 3; channel++)
+      for (size_t y = 0; y < patch; y++, patches += patch)
+        memcpy(patches, levels + (channel * height + row * patch + y) * width + col * patch, patch * sizeof *patches);
 }
 
 /* [class_embedding; patches] + position_embedding */
@@ -73,7 +71,7 @@ void clipc__vision_begin(struct clipc__workspace *ws, const struct clipc__vision
   struct patch_job job = {ws, vision};
   struct clipc__rows patches = {
       .x = ws->wide, .stride = vision->patch_embedding.n_in, .n = n * (n_tokens - 1), .levels = true};
-  clipc__parallel(ws->compute.n_threads, n, cut_image, &job);
+  clipc__parallel(ws->compute.n_threads, n * vision->grid_height, cut_patches, &job);
   clipc__linear_forward(&ws->compute, ws->attended, width, &patches, &vision->patch_embedding, 1, CLIPC__NO_ACTIVATION,
                         CLIPC__STORE);
   clipc__parallel(ws->compute.n_threads, n, place_tokens, &job);

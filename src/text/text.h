@@ -30,6 +30,16 @@ struct clipc__tokenizer;
 CLIPC_PRIVATE clipc_status clipc__tokenizer_open(struct clipc__tokenizer **out, const struct clipc__store *store,
                                                  const struct clipc__tokenizer_options *options,
                                                  const clipc_allocator *allocator, clipc_error *error);
+/* The same in steps, each of about so much work as packing n_bytes of weights: *out is set by the last one. The opening
+ * is freed by clipc__tokenizer_abandon, also after that; NULL is fine. The store must stay until then. */
+struct clipc__tokenizer_opening;
+CLIPC_PRIVATE clipc_status clipc__tokenizer_begin(struct clipc__tokenizer_opening **out,
+                                                  const struct clipc__store *store,
+                                                  const struct clipc__tokenizer_options *options,
+                                                  const clipc_allocator *allocator, clipc_error *error);
+CLIPC_PRIVATE clipc_status clipc__tokenizer_step(struct clipc__tokenizer_opening *opening,
+                                                 struct clipc__tokenizer **out, size_t n_bytes, clipc_error *error);
+CLIPC_PRIVATE void clipc__tokenizer_abandon(struct clipc__tokenizer_opening *opening);
 CLIPC_PRIVATE void clipc__tokenizer_close(struct clipc__tokenizer *tokenizer);
 
 /* ids [out] int32 [context_length]: start, content (cut to context_length - 2), end. */

@@ -16,14 +16,13 @@ struct clipc__tokenizer {
   struct clipc__specials specials;
 };
 
-static clipc_status tokenizer_fill(struct clipc__tokenizer *t, struct clipc__vocabulary *v, clipc_error *error) {
+/* What the vocabulary leaves to be said. */
+static clipc_status tokenizer_finish(struct clipc__tokenizer *t, struct clipc__vocabulary *v, clipc_error *error) {
   bool hf = t->options.cleaning == CLIPC__CLEAN_HF;
-  clipc_status status = clipc__vocabulary_open(v, &t->bpe, &t->arena, &t->options, error);
-  if (status != CLIPC_OK) return status;
   t->bpe.hf = hf;
   t->specials.unknown = -1;
   if (hf) {
-    status = clipc__specials_open(&t->specials, &t->arena, v, &t->options, error);
+    clipc_status status = clipc__specials_open(&t->specials, &t->arena, v, &t->options, error);
     if (status != CLIPC_OK) return status;
   } else {
     t->specials.start = clipc__vocabulary_find(v, "<|startoftext|>", 15);
@@ -42,24 +41,68 @@ static clipc_status tokenizer_fill(struct clipc__tokenizer *t, struct clipc__voc
   return CLIPC_OK;
 }
 
-clipc_status clipc__tokenizer_open(struct clipc__tokenizer **out, const struct clipc__store *store,
-                                   const struct clipc__tokenizer_options *options, const clipc_allocator *allocator,
-                                   clipc_error *error) {
+struct clipc__tokenizer_opening {
+  struct clipc__tokenizer *tokenizer;
+  struct clipc__vocabulary vocabulary;
+  bool finished; /* and only the vocabulary is still to be closed */
+};
+
+clipc_status clipc__tokenizer_begin(struct clipc__tokenizer_opening **out, const struct clipc__store *store,
+                                    const struct clipc__tokenizer_options *options, const clipc_allocator *allocator,
+                                    clipc_error *error) {
   *out = NULL;
   if (options->context_length < 2)
     return clipc__fail(error, CLIPC_E_INVALID, "%s: a context of %zu has no room for start and end token", store->path,
                        options->context_length);
+  struct clipc__tokenizer_opening *opening = clipc__alloc_zeroed(allocator, 1, sizeof *opening);
   struct clipc__tokenizer *t = clipc__alloc_zeroed(allocator, 1, sizeof *t);
-  if (t == NULL) return clipc__no_memory(error, "the tokeniser");
+  if (opening == NULL || t == NULL) {
+    clipc__free(allocator, opening);
+    clipc__free(allocator, t);
+    return clipc__no_memory(error, "the tokeniser");
+  }
   t->arena.allocator = *allocator;
   t->options = *options;
-  struct clipc__vocabulary vocabulary = {.store = store, .arena.allocator = *allocator};
-  clipc_status status = tokenizer_fill(t, &vocabulary, error);
-  clipc__vocabulary_close(&vocabulary);
-  if (status == CLIPC_OK)
-    *out = t;
-  else
-    clipc__tokenizer_close(t);
+  opening->tokenizer = t;
+  opening->vocabulary.store = store;
+  opening->vocabulary.arena.allocator = *allocator;
+  *out = opening;
+  return CLIPC_OK;
+}
+
+clipc_status clipc__tokenizer_step(struct clipc__tokenizer_opening *opening, struct clipc__tokenizer **out,
+                                   size_t n_bytes, clipc_error *error) {
+  struct clipc__tokenizer *t = opening->tokenizer;
+  struct clipc__vocabulary *v = &opening->vocabulary;
+  *out = NULL;
+  if (v->stage != CLIPC__VOCABULARY_DONE)
+    return clipc__vocabulary_step(v, &t->bpe, &t->arena, &t->options, n_bytes, error);
+  if (!opening->finished) {
+    opening->finished = true;
+    return tokenizer_finish(t, v, error);
+  }
+  clipc__vocabulary_close(v);
+  *out = t;
+  opening->tokenizer = NULL;
+  return CLIPC_OK;
+}
+
+void clipc__tokenizer_abandon(struct clipc__tokenizer_opening *opening) {
+  if (opening == NULL) return;
+  clipc_allocator allocator = opening->vocabulary.arena.allocator;
+  clipc__vocabulary_close(&opening->vocabulary);
+  clipc__tokenizer_close(opening->tokenizer);
+  clipc__free(&allocator, opening);
+}
+
+clipc_status clipc__tokenizer_open(struct clipc__tokenizer **out, const struct clipc__store *store,
+                                   const struct clipc__tokenizer_options *options, const clipc_allocator *allocator,
+                                   clipc_error *error) {
+  struct clipc__tokenizer_opening *opening;
+  *out = NULL;
+  clipc_status status = clipc__tokenizer_begin(&opening, store, options, allocator, error);
+  while (status == CLIPC_OK && *out == NULL) status = clipc__tokenizer_step(opening, out, SIZE_MAX, error);
+  clipc__tokenizer_abandon(opening);
   return status;
 }
 

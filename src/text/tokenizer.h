@@ -74,9 +74,54 @@ CLIPC_PRIVATE bool clipc__bpe_encode(const struct clipc__bpe *bpe, struct clipc_
                                      struct clipc__bytes *ids, const uint8_t *word, size_t n_bytes);
 CLIPC_PRIVATE void clipc__bpe_work_free(struct clipc__bpe_work *work);
 
+/* ---- large JSON (json_pieces.c) */
+
+#define CLIPC__JSON_LEVELS 3
+
+struct clipc__json_level {
+  struct cJSON *container, *last; /* last: of its members */
+  char close;                     /* its closing bracket */
+};
+
+/* Zero it but for text, n_text and piece.allocator. */
+struct clipc__json_pieces {
+  const char *text; /* without NUL */
+  size_t n_text;
+  size_t at, begin; /* the next byte; the first one that is not parsed */
+  struct clipc__json_level levels[CLIPC__JSON_LEVELS];
+  int depth;
+  size_t nested; /* brackets within a member */
+  bool in_string;
+  bool closed; /* a container has just ended */
+  struct clipc__bytes piece;
+  struct cJSON *root; /* [out] as cJSON_ParseWithLengthOpts */
+  const char *stop;   /* [out] what it was stopped by */
+};
+/* Parses about n_bytes more of text; true when it is over. */
+CLIPC_PRIVATE bool clipc__json_pieces_step(struct clipc__json_pieces *pieces, size_t n_bytes);
+CLIPC_PRIVATE void clipc__json_pieces_free(struct clipc__json_pieces *pieces);
+
 /* ---- the files of a folder (vocabulary.c) */
 
 #define CLIPC__MAX_TOKENS ((size_t)1 << 22)
+
+/* A list of merges as text: its lines, one at a time. */
+struct clipc__merge_lines {
+  const char *text;
+  size_t n_bytes, position, line, n_given, max_lines;
+  bool skip_first;
+};
+
+enum clipc__vocabulary_stage {
+  CLIPC__VOCABULARY_FIND,
+  CLIPC__VOCABULARY_PARSE,
+  CLIPC__VOCABULARY_LOOK,
+  CLIPC__VOCABULARY_NAMES,
+  CLIPC__VOCABULARY_LIST,
+  CLIPC__VOCABULARY_LAYOUT,
+  CLIPC__VOCABULARY_MERGES,
+  CLIPC__VOCABULARY_DONE
+};
 
 /* Names and ids while a folder is being opened; lives in arena, keys may lie in json. */
 struct clipc__vocabulary {
@@ -84,16 +129,30 @@ struct clipc__vocabulary {
   struct clipc__arena arena;
   struct cJSON *json; /* tokenizer.json or vocab.json; NULL where ids follow from the merges */
   bool whole;         /* json is a tokenizer.json */
+  bool openai;        /* the merges are OpenAI's list */
   char *path;         /* of the file the names are from, for sentences */
+  char *merges_path;  /* of the file the merges are from */
   struct clipc__token *tokens;
   uint32_t *slots; /* index of a token + 1; 0 is empty */
   size_t n_tokens, mask;
+  /* how far it is */
+  enum clipc__vocabulary_stage stage;
+  struct clipc__file file; /* that is being read */
+  struct clipc__json_pieces pieces;
+  const struct cJSON *item;        /* the next name or merge */
+  struct clipc__merge_lines lines; /* or the next one here */
+  uint8_t *taken;                  /* [ids] */
+  char *room;                      /* for names that are made of merges */
+  size_t n_merges, rank;
+  struct clipc__bytes joined;
 };
 
-/* Reads the names, the ids and the merges; bpe's tables go to the other arena. */
-CLIPC_PRIVATE clipc_status clipc__vocabulary_open(struct clipc__vocabulary *vocabulary, struct clipc__bpe *bpe,
+/* Reads the names, the ids and the merges, a part in each step until stage is DONE; bpe's tables go to the other arena.
+ * n_bytes as in clipc__tokenizer_step. */
+CLIPC_PRIVATE clipc_status clipc__vocabulary_step(struct clipc__vocabulary *vocabulary, struct clipc__bpe *bpe,
                                                   struct clipc__arena *arena,
-                                                  const struct clipc__tokenizer_options *options, clipc_error *error);
+                                                  const struct clipc__tokenizer_options *options, size_t n_bytes,
+                                                  clipc_error *error);
 CLIPC_PRIVATE void clipc__vocabulary_close(struct clipc__vocabulary *vocabulary);
 CLIPC_PRIVATE int32_t clipc__vocabulary_find(const struct clipc__vocabulary *vocabulary, const char *name,
                                              size_t n_bytes); /* -1: not there */

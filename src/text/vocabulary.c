@@ -10,6 +10,11 @@
 #include <string.h>
 
 #define OPENAI_FILE "bpe_simple_vocab_16e6.txt"
+/* Weights that take as long to pack as a byte of JSON, a name or a merge takes here. */
+#define BYTES_OF_JSON 8u
+#define BYTES_OF_NAME 128u
+#define BYTES_OF_MERGE 256u
+
 #define OPENAI_MERGES 48894u /* 49152 - 256 - 2: the rest of the file was never used */
 
 struct clipc__token {
@@ -65,8 +70,9 @@ static size_t vocabulary_byte_symbol(uint8_t out[4], unsigned byte) {
   return clipc__utf8_write(out, 256 + n_before);
 }
 
-static clipc_status vocabulary_names(struct clipc__vocabulary *v, const cJSON *object, const char *field,
-                                     clipc_error *error) {
+/* Looks the names and ids through, and makes room for them. */
+static clipc_status vocabulary_look(struct clipc__vocabulary *v, const cJSON *object, const char *field,
+                                    clipc_error *error) {
   size_t n = 0, largest = 0;
   if (!cJSON_IsObject(object))
     return clipc__fail(error, CLIPC_E_FORMAT, "%s: %s is not an object of tokens and ids", v->path, field);
@@ -79,11 +85,17 @@ static clipc_status vocabulary_names(struct clipc__vocabulary *v, const cJSON *o
   }
   if (n > CLIPC__MAX_TOKENS)
     return clipc__fail(error, CLIPC_E_LIMIT, "%s: %zu tokens are more than %zu", v->path, n, CLIPC__MAX_TOKENS);
-  uint8_t *taken = vocabulary_reserve(v, n) ? clipc__arena_take(&v->arena, largest + 1, 1) : NULL;
-  if (taken == NULL) return clipc__no_memory(error, v->path);
-  for (const cJSON *item = object->child; item; item = item->next) {
+  v->taken = vocabulary_reserve(v, n) ? clipc__arena_take(&v->arena, largest + 1, 1) : NULL;
+  if (v->taken == NULL) return clipc__no_memory(error, v->path);
+  v->item = object->child;
+  return CLIPC_OK;
+}
+
+static clipc_status vocabulary_names(struct clipc__vocabulary *v, size_t n, clipc_error *error) {
+  for (; v->item && n > 0; v->item = v->item->next, n--) {
+    const cJSON *item = v->item;
     int32_t id = (int32_t)item->valuedouble;
-    if (taken[id]++)
+    if (v->taken[id]++)
       return clipc__fail(error, CLIPC_E_FORMAT, "%s: token \"%.80s\" has the id %d of another", v->path, item->string,
                          (int)id);
     if (!vocabulary_add(v, item->string, strlen(item->string), id))
@@ -102,10 +114,12 @@ struct vocabulary_merge {
 /* How much of a name goes into a sentence. */
 static int vocabulary_shown(size_t n_bytes) { return n_bytes < 80 ? (int)n_bytes : 80; }
 
-/* Looks a merge up and hands it to bpe; joined is room for both names. */
+/* Looks a merge up and hands it to bpe. */
 static clipc_status vocabulary_merge(struct clipc__vocabulary *v, struct clipc__bpe *bpe,
-                                     const struct vocabulary_merge *m, size_t rank, const char *path,
-                                     struct clipc__bytes *joined, clipc_error *error) {
+                                     const struct vocabulary_merge *m, clipc_error *error) {
+  struct clipc__bytes *joined = &v->joined;
+  const char *path = v->merges_path;
+  size_t rank = v->rank++;
   joined->n_bytes = 0;
   if (!clipc__bytes_append(joined, m->left, m->n_left) || !clipc__bytes_append(joined, m->right, m->n_right))
     return clipc__no_memory(error, path);
@@ -130,16 +144,20 @@ static bool vocabulary_split(struct vocabulary_merge *m, const char *text, size_
   return m->n_left > 0 && m->n_right > 0 && memchr(m->right, ' ', m->n_right) == NULL;
 }
 
-static clipc_status vocabulary_json_merges(struct clipc__vocabulary *v, struct clipc__bpe *bpe,
-                                           struct clipc__arena *arena, const cJSON *array, struct clipc__bytes *joined,
-                                           clipc_error *error) {
-  size_t n = 0, rank = 0;
+static clipc_status vocabulary_json_list(struct clipc__vocabulary *v, const cJSON *array, clipc_error *error) {
   if (!cJSON_IsArray(array)) return clipc__fail(error, CLIPC_E_FORMAT, "%s: model.merges is not an array", v->path);
-  for (const cJSON *item = array->child; item; item = item->next) n++;
-  if (n > CLIPC__MAX_TOKENS)
-    return clipc__fail(error, CLIPC_E_LIMIT, "%s: %zu merges are more than %zu", v->path, n, CLIPC__MAX_TOKENS);
-  if (!clipc__bpe_init(bpe, n, arena)) return clipc__no_memory(error, v->path);
-  for (const cJSON *item = array->child; item; item = item->next, rank++) {
+  for (const cJSON *item = array->child; item; item = item->next) v->n_merges++;
+  if (v->n_merges > CLIPC__MAX_TOKENS)
+    return clipc__fail(error, CLIPC_E_LIMIT, "%s: %zu merges are more than %zu", v->path, v->n_merges,
+                       CLIPC__MAX_TOKENS);
+  v->item = array->child;
+  return CLIPC_OK;
+}
+
+static clipc_status vocabulary_json_merges(struct clipc__vocabulary *v, struct clipc__bpe *bpe, size_t n,
+                                           clipc_error *error) {
+  for (; v->item && n > 0; v->item = v->item->next, n--) {
+    const cJSON *item = v->item;
     struct vocabulary_merge m = {0};
     const cJSON *left = cJSON_IsArray(item) ? item->child : NULL, *right = left ? left->next : NULL;
     bool fine = false;
@@ -150,22 +168,15 @@ static clipc_status vocabulary_json_merges(struct clipc__vocabulary *v, struct c
                                     strlen(right->valuestring)};
       fine = true;
     }
-    if (!fine) return clipc__fail(error, CLIPC_E_FORMAT, "%s: merge %zu is not two tokens", v->path, rank + 1);
-    clipc_status status = vocabulary_merge(v, bpe, &m, rank, v->path, joined, error);
+    if (!fine) return clipc__fail(error, CLIPC_E_FORMAT, "%s: merge %zu is not two tokens", v->path, v->rank + 1);
+    clipc_status status = vocabulary_merge(v, bpe, &m, error);
     if (status != CLIPC_OK) return status;
   }
   return CLIPC_OK;
 }
 
-/* A list of merges as text: its lines, one at a time. */
-struct vocabulary_lines {
-  const char *text;
-  size_t n_bytes, position, line, n_given, max_lines;
-  bool skip_first;
-};
-
 /* The next merge; 0 at the end, -1 for a line that is not two tokens. */
-static int vocabulary_line(struct vocabulary_lines *l, struct vocabulary_merge *m) {
+static int vocabulary_line(struct clipc__merge_lines *l, struct vocabulary_merge *m) {
   while (l->position < l->n_bytes && l->n_given < l->max_lines) {
     const char *line = l->text + l->position, *end = memchr(line, '\n', l->n_bytes - l->position);
     size_t n = end ? (size_t)(end - line) : l->n_bytes - l->position;
@@ -181,10 +192,9 @@ static int vocabulary_line(struct vocabulary_lines *l, struct vocabulary_merge *
 }
 
 /* Where there is no vocab.json: 256 bytes, 256 at the end of a word, the merges in order, start and end token. */
-static clipc_status vocabulary_layout(struct clipc__vocabulary *v, struct vocabulary_lines lines, size_t n_merges,
-                                      const char *path, clipc_error *error) {
-  char *room = clipc__arena_take(&v->arena, lines.n_bytes + 512 * 6, 1);
-  if (room == NULL || !vocabulary_reserve(v, n_merges + 514)) return clipc__no_memory(error, path);
+static clipc_status vocabulary_lay_bytes(struct clipc__vocabulary *v, clipc_error *error) {
+  char *room = clipc__arena_take(&v->arena, v->lines.n_bytes + 512 * 6, 1);
+  if (room == NULL || !vocabulary_reserve(v, v->n_merges + 514)) return clipc__no_memory(error, v->merges_path);
   for (int32_t i = 0; i < 256; i++) { /* in the order of the printable forms */
     unsigned byte = i < 94 ? (unsigned)i + 33 : i < 106 ? (unsigned)i - 94 + 161 : (unsigned)i - 106 + 174;
     if (i >= 188) byte = i < 221 ? (unsigned)i - 188 : i < 255 ? (unsigned)i - 221 + 127 : 173;
@@ -195,57 +205,61 @@ static clipc_status vocabulary_layout(struct clipc__vocabulary *v, struct vocabu
     vocabulary_add(v, room + n, n + 4, i + 256);
     room += 2 * n + 4;
   }
-  struct vocabulary_merge m;
-  int32_t id = 512;
-  while (vocabulary_line(&lines, &m) > 0) {
-    memcpy(room, m.left, m.n_left);
-    memcpy(room + m.n_left, m.right, m.n_right);
-    vocabulary_add(v, room, m.n_left + m.n_right, id++);
-    room += m.n_left + m.n_right;
-  }
-  vocabulary_add(v, "<|startoftext|>", 15, id);
-  vocabulary_add(v, "<|endoftext|>", 13, id + 1);
+  v->room = room;
   return CLIPC_OK;
 }
 
-static clipc_status vocabulary_text_merges(struct clipc__vocabulary *v, struct clipc__bpe *bpe,
-                                           struct clipc__arena *arena, const struct clipc__file *file, const char *path,
-                                           bool openai, struct clipc__bytes *joined, clipc_error *error) {
-  struct vocabulary_lines lines = {.text = (const char *)file->data,
-                                   .n_bytes = file->n_bytes,
-                                   .max_lines = openai ? OPENAI_MERGES : SIZE_MAX,
-                                   .skip_first = openai};
+/* Up to n names of merges, and true; false when there are no more. */
+static bool vocabulary_lay_merges(struct clipc__vocabulary *v, size_t n) {
   struct vocabulary_merge m;
-  struct vocabulary_lines all = lines;
+  for (; n > 0; n--) {
+    if (vocabulary_line(&v->lines, &m) <= 0) break;
+    memcpy(v->room, m.left, m.n_left);
+    memcpy(v->room + m.n_left, m.right, m.n_right);
+    vocabulary_add(v, v->room, m.n_left + m.n_right, 512 + (int32_t)v->rank++);
+    v->room += m.n_left + m.n_right;
+  }
+  if (n == 0) return true;
+  vocabulary_add(v, "<|startoftext|>", 15, 512 + (int32_t)v->rank);
+  vocabulary_add(v, "<|endoftext|>", 13, 512 + (int32_t)v->rank + 1);
+  return false;
+}
+
+static struct clipc__merge_lines vocabulary_lines(const struct clipc__vocabulary *v) {
+  return (struct clipc__merge_lines){.text = (const char *)v->file.data,
+                                     .n_bytes = v->file.n_bytes,
+                                     .max_lines = v->openai ? OPENAI_MERGES : SIZE_MAX,
+                                     .skip_first = v->openai};
+}
+
+/* Opens the list of merges and looks it through. */
+static clipc_status vocabulary_text_list(struct clipc__vocabulary *v, const struct clipc__tokenizer_options *options,
+                                         clipc_error *error) {
+  const char *path = v->merges_path;
+  clipc_status status =
+      clipc__store_open(&v->file, v->store, path, options->max_config_bytes, &v->arena.allocator, error);
+  if (status != CLIPC_OK) return status;
+  struct vocabulary_merge m;
+  struct clipc__merge_lines all = vocabulary_lines(v);
   for (int given; (given = vocabulary_line(&all, &m)) != 0;)
     if (given < 0) return clipc__fail(error, CLIPC_E_FORMAT, "%s: line %zu is not two tokens", path, all.line);
   if (all.n_given > CLIPC__MAX_TOKENS - 514)
     return clipc__fail(error, CLIPC_E_LIMIT, "%s: %zu merges are more than %zu", path, all.n_given,
                        CLIPC__MAX_TOKENS - 514);
   if (all.n_given == 0) return clipc__fail(error, CLIPC_E_FORMAT, "%s: holds no merges", path);
-  if (!clipc__utf8_valid(file->data, all.position)) return clipc__fail(error, CLIPC_E_FORMAT, "%s: is not UTF-8", path);
-  if (v->json == NULL) {
-    clipc_status status = vocabulary_layout(v, lines, all.n_given, path, error);
-    if (status != CLIPC_OK) return status;
-  }
-  if (!clipc__bpe_init(bpe, all.n_given, arena)) return clipc__no_memory(error, path);
-  for (size_t rank = 0; vocabulary_line(&lines, &m) > 0; rank++) {
-    clipc_status status = vocabulary_merge(v, bpe, &m, rank, path, joined, error);
-    if (status != CLIPC_OK) return status;
-  }
+  if (!clipc__utf8_valid(v->file.data, all.position))
+    return clipc__fail(error, CLIPC_E_FORMAT, "%s: is not UTF-8", path);
+  v->n_merges = all.n_given;
+  v->lines = vocabulary_lines(v);
   return CLIPC_OK;
 }
 
-static clipc_status vocabulary_merges_file(struct clipc__vocabulary *v, struct clipc__bpe *bpe,
-                                           struct clipc__arena *arena, const char *path, bool openai,
-                                           const struct clipc__tokenizer_options *options, clipc_error *error) {
-  struct clipc__file file;
-  struct clipc__bytes joined = {.allocator = v->arena.allocator};
-  clipc_status status = clipc__store_open(&file, v->store, path, options->max_config_bytes, &v->arena.allocator, error);
-  if (status != CLIPC_OK) return status;
-  status = vocabulary_text_merges(v, bpe, arena, &file, path, openai, &joined, error);
-  clipc__file_close(&file);
-  clipc__bytes_free(&joined);
+static clipc_status vocabulary_text_merges(struct clipc__vocabulary *v, struct clipc__bpe *bpe, size_t n,
+                                           clipc_error *error) {
+  struct vocabulary_merge m;
+  clipc_status status = CLIPC_OK;
+  for (; status == CLIPC_OK && n > 0 && v->rank < v->n_merges && vocabulary_line(&v->lines, &m) > 0; n--)
+    status = vocabulary_merge(v, bpe, &m, error);
   return status;
 }
 
@@ -262,29 +276,42 @@ static size_t json_nul(const uint8_t *text, size_t n_bytes) {
   return SIZE_MAX;
 }
 
+static clipc_status json_read(struct clipc__file *file, const struct clipc__store *store, const char *path,
+                              uint64_t max_bytes, const clipc_allocator *allocator, clipc_error *error) {
+  clipc_status status = clipc__store_open(file, store, path, max_bytes, allocator, error);
+  if (status != CLIPC_OK) return status;
+  size_t nul = json_nul(file->data, file->n_bytes);
+  if (nul != SIZE_MAX)
+    return clipc__fail(error, CLIPC_E_FORMAT, "%s: holds a NUL character at byte %zu", path, nul);
+  if (!clipc__utf8_valid(file->data, file->n_bytes))
+    return clipc__fail(error, CLIPC_E_FORMAT, "%s: is not UTF-8", path);
+  return CLIPC_OK;
+}
+
+/* What parsing came to, end being where it stopped. */
+static clipc_status json_check(const cJSON *json, const struct clipc__file *file, const char *end, const char *path,
+                               clipc_error *error) {
+  const char *text = (const char *)file->data;
+  while (json && end < text + file->n_bytes && strchr(" \t\r\n", *end)) end++;
+  if (cJSON_IsObject(json) && end == text + file->n_bytes) return CLIPC_OK;
+  return clipc__fail(error, CLIPC_E_FORMAT, "%s: is not a JSON object: it breaks at byte %zu", path,
+                     (size_t)(end - text));
+}
+
 clipc_status clipc__tokenizer_json(cJSON **out, const struct clipc__store *store, const char *path, uint64_t max_bytes,
                                    bool optional, const clipc_allocator *allocator, clipc_error *error) {
-  struct clipc__file file;
+  struct clipc__file file = {.data = NULL};
   *out = NULL;
   if (optional && !clipc__store_has(store, path)) return CLIPC_OK;
-  clipc_status status = clipc__store_open(&file, store, path, max_bytes, allocator, error);
-  if (status != CLIPC_OK) return status;
-  const char *text = (const char *)file.data, *end = text;
-  size_t nul = json_nul(file.data, file.n_bytes);
-  if (nul != SIZE_MAX) {
-    status = clipc__fail(error, CLIPC_E_FORMAT, "%s: holds a NUL character at byte %zu", path, nul);
-  } else if (!clipc__utf8_valid(file.data, file.n_bytes)) {
-    status = clipc__fail(error, CLIPC_E_FORMAT, "%s: is not UTF-8", path);
-  } else {
-    *out = cJSON_ParseWithLengthOpts(text, file.n_bytes, &end, false);
-    while (*out && end < text + file.n_bytes && strchr(" \t\r\n", *end)) end++;
-    bool whole = cJSON_IsObject(*out) && end == text + file.n_bytes;
-    if (!whole) {
-      status = clipc__fail(error, CLIPC_E_FORMAT, "%s: is not a JSON object: it breaks at byte %zu", path,
-                           (size_t)(end - text));
-      cJSON_Delete(*out);
-      *out = NULL;
-    }
+  clipc_status status = json_read(&file, store, path, max_bytes, allocator, error);
+  if (status == CLIPC_OK) {
+    const char *end = (const char *)file.data;
+    *out = cJSON_ParseWithLengthOpts(end, file.n_bytes, &end, false);
+    status = json_check(*out, &file, end, path, error);
+  }
+  if (status != CLIPC_OK) {
+    cJSON_Delete(*out);
+    *out = NULL;
   }
   clipc__file_close(&file);
   return status;
@@ -299,56 +326,49 @@ char *clipc__vocabulary_path(struct clipc__vocabulary *v, const char *name) {
   return path;
 }
 
-static clipc_status vocabulary_from_whole(struct clipc__vocabulary *v, struct clipc__bpe *bpe,
-                                          struct clipc__arena *arena, const struct clipc__tokenizer_options *options,
-                                          clipc_error *error) {
-  struct clipc__bytes joined = {.allocator = v->arena.allocator};
-  clipc_status status =
-      clipc__tokenizer_json(&v->json, v->store, v->path, options->max_config_bytes, false, &v->arena.allocator, error);
-  if (status != CLIPC_OK) return status;
-  v->whole = true;
-  status = clipc__tokenizer_json_check(v->json, v->path, options->cleaning == CLIPC__CLEAN_HF, error);
-  if (status != CLIPC_OK) return status;
-  const cJSON *model = clipc__json_field(v->json, "model");
-  status = vocabulary_names(v, clipc__json_field(model, "vocab"), "model.vocab", error);
-  if (status == CLIPC_OK)
-    status = vocabulary_json_merges(v, bpe, arena, clipc__json_field(model, "merges"), &joined, error);
-  clipc__bytes_free(&joined);
-  return status;
-}
-
-static clipc_status vocabulary_from_folder(struct clipc__vocabulary *v, struct clipc__bpe *bpe,
-                                           struct clipc__arena *arena, const struct clipc__tokenizer_options *options,
-                                           clipc_error *error) {
+/* Chooses the file, and reads it when it is JSON. */
+static clipc_status vocabulary_find_file(struct clipc__vocabulary *v, const struct clipc__tokenizer_options *options,
+                                         clipc_error *error) {
   char *whole = clipc__vocabulary_path(v, "tokenizer.json"), *names = clipc__vocabulary_path(v, "vocab.json");
   char *merges = clipc__vocabulary_path(v, "merges.txt"), *openai = clipc__vocabulary_path(v, OPENAI_FILE);
   char *packed = clipc__vocabulary_path(v, OPENAI_FILE ".gz");
   if (!whole || !names || !merges || !openai || !packed) return clipc__no_memory(error, v->store->path);
-  if (clipc__store_has(v->store, whole)) {
-    v->path = whole;
-    return vocabulary_from_whole(v, bpe, arena, options, error);
-  }
-  if (clipc__store_has(v->store, names)) {
-    v->path = names;
+  v->whole = clipc__store_has(v->store, whole);
+  v->stage = CLIPC__VOCABULARY_PARSE;
+  if (v->whole || clipc__store_has(v->store, names)) {
+    v->path = v->whole ? whole : names;
+    v->merges_path = v->whole ? whole : merges;
     clipc_status status =
-        clipc__tokenizer_json(&v->json, v->store, names, options->max_config_bytes, false, &v->arena.allocator, error);
-    if (status == CLIPC_OK) status = vocabulary_names(v, v->json, "the whole", error);
-    return status == CLIPC_OK ? vocabulary_merges_file(v, bpe, arena, merges, false, options, error) : status;
+        json_read(&v->file, v->store, v->path, options->max_config_bytes, &v->arena.allocator, error);
+    v->pieces = (struct clipc__json_pieces){
+        .text = (const char *)v->file.data, .n_text = v->file.n_bytes, .piece.allocator = v->arena.allocator};
+    return status;
   }
-  bool is_openai = clipc__store_has(v->store, openai);
-  v->path = is_openai ? openai : merges;
-  if (is_openai || clipc__store_has(v->store, merges))
-    return vocabulary_merges_file(v, bpe, arena, v->path, is_openai, options, error);
+  v->stage = CLIPC__VOCABULARY_LIST;
+  v->openai = clipc__store_has(v->store, openai);
+  v->path = v->merges_path = v->openai ? openai : merges;
+  if (v->openai || clipc__store_has(v->store, merges)) return CLIPC_OK;
   if (clipc__store_has(v->store, packed))
     return clipc__fail(error, CLIPC_E_UNSUPPORTED, "%s: is compressed; run gunzip on it", packed);
   return clipc__fail(error, CLIPC_E_IO, "%s: has no tokenizer.json, no vocab.json with merges.txt and no %s",
                      v->store->path, OPENAI_FILE);
 }
 
-clipc_status clipc__vocabulary_open(struct clipc__vocabulary *v, struct clipc__bpe *bpe, struct clipc__arena *arena,
-                                    const struct clipc__tokenizer_options *options, clipc_error *error) {
-  clipc_status status = vocabulary_from_folder(v, bpe, arena, options, error);
-  if (status != CLIPC_OK) return status;
+static clipc_status vocabulary_parse(struct clipc__vocabulary *v, size_t n_bytes,
+                                     const struct clipc__tokenizer_options *options, clipc_error *error) {
+  if (!clipc__json_pieces_step(&v->pieces, n_bytes)) return CLIPC_OK;
+  v->json = v->pieces.root;
+  v->pieces.root = NULL;
+  clipc_status status = json_check(v->json, &v->file, v->pieces.stop, v->path, error);
+  if (status == CLIPC_OK && v->whole)
+    status = clipc__tokenizer_json_check(v->json, v->path, options->cleaning == CLIPC__CLEAN_HF, error);
+  clipc__file_close(&v->file);
+  v->stage = CLIPC__VOCABULARY_LOOK;
+  return status;
+}
+
+/* The symbols of single bytes. */
+static clipc_status vocabulary_bytes(struct clipc__vocabulary *v, struct clipc__bpe *bpe, clipc_error *error) {
   size_t n_endings = 0;
   for (unsigned byte = 0; byte < 256; byte++) {
     char symbol[8];
@@ -361,11 +381,62 @@ clipc_status clipc__vocabulary_open(struct clipc__vocabulary *v, struct clipc__b
   if (n_endings == 0)
     return clipc__fail(error, CLIPC_E_UNSUPPORTED, "%s: no token ends in \"</w>\": this is not a CLIP vocabulary",
                        v->path);
+  v->stage = CLIPC__VOCABULARY_DONE;
   return CLIPC_OK;
 }
 
+/* The list of merges, and what comes of it: names, where they are made of merges, and the tables of bpe. */
+static clipc_status vocabulary_list(struct clipc__vocabulary *v, struct clipc__bpe *bpe, struct clipc__arena *arena,
+                                    const struct clipc__tokenizer_options *options, clipc_error *error) {
+  const cJSON *model = clipc__json_field(v->json, "model");
+  clipc_status status = v->whole ? vocabulary_json_list(v, clipc__json_field(model, "merges"), error)
+                                 : vocabulary_text_list(v, options, error);
+  if (status == CLIPC_OK && v->json == NULL) status = vocabulary_lay_bytes(v, error);
+  if (status != CLIPC_OK) return status;
+  v->joined.allocator = v->arena.allocator;
+  v->stage = v->json == NULL ? CLIPC__VOCABULARY_LAYOUT : CLIPC__VOCABULARY_MERGES;
+  return clipc__bpe_init(bpe, v->n_merges, arena) ? CLIPC_OK : clipc__no_memory(error, v->merges_path);
+}
+
+clipc_status clipc__vocabulary_step(struct clipc__vocabulary *v, struct clipc__bpe *bpe, struct clipc__arena *arena,
+                                    const struct clipc__tokenizer_options *options, size_t n_bytes,
+                                    clipc_error *error) {
+  const cJSON *names;
+  clipc_status status;
+  switch (v->stage) {
+  case CLIPC__VOCABULARY_FIND: return vocabulary_find_file(v, options, error);
+  case CLIPC__VOCABULARY_PARSE: return vocabulary_parse(v, n_bytes / BYTES_OF_JSON + 1, options, error);
+  case CLIPC__VOCABULARY_LOOK:
+    names = v->whole ? clipc__json_field(clipc__json_field(v->json, "model"), "vocab") : v->json;
+    v->stage = CLIPC__VOCABULARY_NAMES;
+    return vocabulary_look(v, names, v->whole ? "model.vocab" : "the whole", error);
+  case CLIPC__VOCABULARY_NAMES:
+    status = vocabulary_names(v, n_bytes / BYTES_OF_NAME + 1, error);
+    if (status == CLIPC_OK && v->item == NULL) v->stage = CLIPC__VOCABULARY_LIST;
+    return status;
+  case CLIPC__VOCABULARY_LIST: return vocabulary_list(v, bpe, arena, options, error);
+  case CLIPC__VOCABULARY_LAYOUT:
+    if (vocabulary_lay_merges(v, n_bytes / BYTES_OF_NAME + 1)) return CLIPC_OK;
+    v->lines = vocabulary_lines(v);
+    v->rank = 0;
+    v->stage = CLIPC__VOCABULARY_MERGES;
+    return CLIPC_OK;
+  default:
+    status = v->whole ? vocabulary_json_merges(v, bpe, n_bytes / BYTES_OF_MERGE + 1, error)
+                      : vocabulary_text_merges(v, bpe, n_bytes / BYTES_OF_MERGE + 1, error);
+    return status == CLIPC_OK && v->rank == v->n_merges ? vocabulary_bytes(v, bpe, error) : status;
+  }
+}
+
 void clipc__vocabulary_close(struct clipc__vocabulary *v) {
+  clipc__json_pieces_free(&v->pieces);
+  clipc__file_close(&v->file);
+  clipc__bytes_free(&v->joined);
   cJSON_Delete(v->json);
   v->json = NULL;
   clipc__arena_free(&v->arena);
 }
+
+#undef BYTES_OF_JSON
+#undef BYTES_OF_NAME
+#undef BYTES_OF_MERGE

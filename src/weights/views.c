@@ -53,8 +53,8 @@ static bool views_shape_fits(const struct clipc__tensor *tensor, int rank, const
   return true;
 }
 
-clipc_status clipc__tensor_f32(const float **out, const struct clipc__tensors *tensors, const char *name, int rank,
-                               const uint64_t *shape, struct clipc__arena *arena, clipc_error *error) {
+clipc_status clipc__tensor_typed(const struct clipc__tensor **out, const struct clipc__tensors *tensors,
+                                 const char *name, int rank, const uint64_t *shape, clipc_error *error) {
   const struct clipc__tensor *tensor = clipc__tensors_find(tensors, name);
   if (tensor == NULL) {
     const char *file = tensors->n_tensors > 0 ? tensors->tensors[0].file : "the weight file";
@@ -69,19 +69,43 @@ clipc_status clipc__tensor_f32(const float **out, const struct clipc__tensors *t
   }
   if (tensor->dtype == CLIPC__DTYPE_OTHER)
     return clipc__fail(error, CLIPC_E_MODEL, "%s: tensor %s is not of dtype F32, F16 or BF16", tensor->file, name);
-  if (tensor->dtype == CLIPC__DTYPE_F32 && ((uintptr_t)tensor->data & 3) == 0) {
-    *out = (const float *)(const void *)tensor->data;
-    return CLIPC_OK;
-  }
-  size_t n = (size_t)tensor->n_bytes / (tensor->dtype == CLIPC__DTYPE_F32 ? 4 : 2);
-  float *wide = clipc__arena_take(arena, n, sizeof *wide);
-  if (wide == NULL) return clipc__fail(error, CLIPC_E_NO_MEMORY, "%s: no memory for tensor %s", tensor->file, name);
+  *out = tensor;
+  return CLIPC_OK;
+}
+
+const float *clipc__tensor_in_place(const struct clipc__tensor *tensor) {
+  bool fits = tensor->dtype == CLIPC__DTYPE_F32 && ((uintptr_t)tensor->data & 3) == 0;
+  return fits ? (const float *)(const void *)tensor->data : NULL;
+}
+
+float *clipc__tensor_room(const struct clipc__tensor *tensor, struct clipc__arena *arena, clipc_error *error) {
+  float *room = clipc__arena_take_unset(arena, clipc__tensor_numbers(tensor), sizeof *room);
+  if (room == NULL) clipc__fail(error, CLIPC_E_NO_MEMORY, "%s: no memory for tensor %s", tensor->file, tensor->name);
+  return room;
+}
+
+size_t clipc__tensor_numbers(const struct clipc__tensor *tensor) {
+  return (size_t)tensor->n_bytes / (tensor->dtype == CLIPC__DTYPE_F32 ? 4 : 2);
+}
+
+void clipc__tensor_widen(float *out, const struct clipc__tensor *tensor, size_t first, size_t n) {
   if (tensor->dtype == CLIPC__DTYPE_F16)
-    views_widen_f16(wide, tensor->data, n);
+    views_widen_f16(out, tensor->data + 2 * first, n);
   else if (tensor->dtype == CLIPC__DTYPE_BF16)
-    views_widen_bf16(wide, tensor->data, n);
+    views_widen_bf16(out, tensor->data + 2 * first, n);
   else
-    memcpy(wide, tensor->data, (size_t)tensor->n_bytes);
-  *out = wide;
+    memcpy(out, tensor->data + 4 * first, 4 * n);
+}
+
+clipc_status clipc__tensor_f32(const float **out, const struct clipc__tensors *tensors, const char *name, int rank,
+                               const uint64_t *shape, struct clipc__arena *arena, clipc_error *error) {
+  const struct clipc__tensor *tensor = NULL;
+  clipc_status status = clipc__tensor_typed(&tensor, tensors, name, rank, shape, error);
+  if (status != CLIPC_OK) return status;
+  const float *in_place = clipc__tensor_in_place(tensor);
+  float *wide = in_place ? NULL : clipc__tensor_room(tensor, arena, error);
+  if (in_place == NULL && wide == NULL) return CLIPC_E_NO_MEMORY;
+  if (wide != NULL) clipc__tensor_widen(wide, tensor, 0, clipc__tensor_numbers(tensor));
+  *out = wide ? wide : in_place;
   return CLIPC_OK;
 }

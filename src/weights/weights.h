@@ -166,6 +166,17 @@ CLIPC_PRIVATE clipc_status clipc__tensor_f32(const float **out, const struct cli
                                              int rank, const uint64_t *shape, struct clipc__arena *arena,
                                              clipc_error *error);
 
+/* The same in parts: the tensor, when it is there, of that shape, and of a dtype that can be had as f32; its numbers where
+ * they lie, or NULL when they must be widened; room for them, not zeroed, or NULL with the error set; and n of them from
+ * first on, widened. */
+CLIPC_PRIVATE clipc_status clipc__tensor_typed(const struct clipc__tensor **out, const struct clipc__tensors *tensors,
+                                               const char *name, int rank, const uint64_t *shape, clipc_error *error);
+CLIPC_PRIVATE const float *clipc__tensor_in_place(const struct clipc__tensor *tensor);
+CLIPC_PRIVATE float *clipc__tensor_room(const struct clipc__tensor *tensor, struct clipc__arena *arena,
+                                        clipc_error *error);
+CLIPC_PRIVATE size_t clipc__tensor_numbers(const struct clipc__tensor *tensor);
+CLIPC_PRIVATE void clipc__tensor_widen(float *out, const struct clipc__tensor *tensor, size_t first, size_t n);
+
 /* ---- inside the room */
 
 /* Validates one opened safetensors file. *out [*n_out] is of the arena, sorted by name; a tensor whose name holds a NUL

@@ -1,0 +1,153 @@
+/* Sleep: a worker that finds nothing to do. The first to sleep watches the descriptors and the timers, the others wait on
+ * semaphores; nobody wakes without a reason. Also where threads from outside block, and the short lock.
+ * Against lost wake-ups: who makes a task ready puts it into a queue and then looks who is asleep; who goes to sleep says so
+ * and then looks into the queues (all in one order, sequentially consistent).
+ * Against too many: a woken worker is searching until it finds something, and while one is, no other is woken; when it
+ * finds something it wakes the next. */
+#include "async/sched.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <sched.h>
+#include <time.h>
+#ifdef __linux__
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+enum { LOCK_LOOKS = 32 };
+
+void clipc__lock(struct clipc__lock *lock) {
+  for (int looks = 0; atomic_exchange_explicit(&lock->held, 1, memory_order_acquire);)
+    if (++looks % LOCK_LOOKS == 0) sched_yield(); /* whoever holds it may have lost its core */
+}
+
+void clipc__unlock(struct clipc__lock *lock) { atomic_store_explicit(&lock->held, 0, memory_order_release); }
+
+/* ---- workers */
+
+/* Under the lock: takes it from among those asleep; true when it was. */
+static bool unsleep(struct clipc__park *park, struct clipc__worker *worker, bool searching) {
+  if (!worker->asleep) return false;
+  worker->asleep = false;
+  worker->searching = searching;
+  if (searching) atomic_fetch_add(&park->n_searching, 1);
+  atomic_fetch_sub(&park->n_asleep, 1);
+  return true;
+}
+
+static void wake_some(clipc_runtime *runtime, int n, bool searching) {
+  struct clipc__park *park = &runtime->park;
+  clipc__lock(&park->lock);
+  for (int i = 0; i < runtime->n_workers && n > 0; i++) {
+    struct clipc__worker *worker = &runtime->workers[i];
+    if (worker == park->watcher || !unsleep(park, worker, searching)) continue;
+    sem_post(&worker->wake);
+    n--;
+  }
+  bool ring = n > 0 && park->watcher && unsleep(park, park->watcher, searching);
+  clipc__unlock(&park->lock);
+  if (ring) clipc__poller_ring(runtime);
+}
+
+void clipc__park_wake(clipc_runtime *runtime, int n) {
+  if (atomic_load(&runtime->park.n_asleep) > 0) wake_some(runtime, n, false);
+}
+
+void clipc__park_wake_one(clipc_runtime *runtime) {
+  struct clipc__park *park = &runtime->park;
+  if (runtime->n_workers == 0) {
+    if (clipc__worker_here(runtime) == NULL) clipc__poller_ring(runtime);
+  } else if (atomic_load(&park->n_asleep) > 0 && atomic_load(&park->n_searching) == 0) {
+    wake_some(runtime, 1, true);
+  }
+}
+
+void clipc__park_found(struct clipc__worker *worker) {
+  worker->searching = false;
+  clipc_runtime *runtime = worker->runtime;
+  if (atomic_fetch_sub(&runtime->park.n_searching, 1) == 1 && clipc__queue_any(runtime)) clipc__park_wake_one(runtime);
+}
+
+void clipc__park_sleep(struct clipc__worker *worker, unsigned jobs_seen) {
+  clipc_runtime *runtime = worker->runtime;
+  struct clipc__park *park = &runtime->park;
+  clipc__lock(&park->lock);
+  worker->asleep = true;
+  atomic_fetch_add(&park->n_asleep, 1);
+  bool watches = park->watcher == NULL;
+  if (watches) park->watcher = worker;
+  clipc__unlock(&park->lock);
+  if (worker->searching) {
+    worker->searching = false;
+    atomic_fetch_sub(&park->n_searching, 1);
+  }
+  bool stays = !clipc__queue_any(runtime) && clipc__threads_posted() == jobs_seen &&
+               atomic_load(&runtime->stage) != CLIPC__STOPPED;
+  if (stays && watches) {
+    clipc__poller_alarm(runtime);
+    clipc__poller_look(runtime, -1);
+    clipc__timer_fire(runtime, clipc_runtime_now_ns(runtime));
+  }
+  if (stays && !watches)
+    while (sem_wait(&worker->wake) != 0) continue;
+  clipc__lock(&park->lock);
+  bool was_woken = !unsleep(park, worker, false);
+  if (watches) park->watcher = NULL;
+  clipc__unlock(&park->lock);
+  if (was_woken && !watches && !stays)
+    while (sem_wait(&worker->wake) != 0) continue; /* the wake-up that came too late */
+}
+
+/* ---- threads from outside */
+
+#ifdef __linux__
+static void signal_block(struct clipc__signal *signal, const struct timespec *limit) {
+  syscall(SYS_futex, &signal->state, FUTEX_WAIT_PRIVATE, 1, limit, NULL, 0);
+}
+static void signal_unblock(struct clipc__signal *signal) {
+  syscall(SYS_futex, &signal->state, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+#else
+static void signal_block(struct clipc__signal *signal, const struct timespec *limit) { (void)signal, (void)limit, sched_yield(); }
+static void signal_unblock(struct clipc__signal *signal) { (void)signal; }
+#endif
+
+void clipc__signal_raise(struct clipc__signal *signal) {
+  if (atomic_exchange(&signal->state, 0) == 1) signal_unblock(signal);
+}
+
+/* Runs what is ready until it holds or nothing is ready; one thread from outside at a time. */
+static bool wait_as_guest(clipc_runtime *runtime, bool (*holds)(const void *context), const void *context) {
+  if (atomic_load(&runtime->stage) == CLIPC__STOPPED || pthread_mutex_trylock(&runtime->guest) != 0) return holds(context);
+  struct clipc__worker *worker = &runtime->workers[runtime->n_workers];
+  struct clipc__here before = *clipc__here();
+  clipc__runtime_enter(worker);
+  bool done;
+  while (!(done = holds(context)) && clipc__runtime_turn(worker)) continue;
+  clipc__queue_share_next(worker);
+  clipc__runtime_leave(&before);
+  pthread_mutex_unlock(&runtime->guest);
+  return done;
+}
+
+clipc_status clipc__wait(clipc_runtime *runtime, struct clipc__signal *signal, bool (*holds)(const void *context),
+                         const void *context, int timeout_ms, clipc_error *error) {
+  if (clipc__must_not_block())
+    return clipc__fail(error, CLIPC_E_WOULD_DEADLOCK, "waiting inside a task or a callback would block the scheduler");
+  int64_t start = clipc__clock_ns(), end = timeout_ms < 0 ? INT64_MAX : start + (int64_t)timeout_ms * 1000000;
+  while (!holds(context)) {
+    int64_t left = end - clipc__clock_ns();
+    if (left <= 0) return clipc__fail(error, CLIPC_E_TIMED_OUT, "not done after %d ms", timeout_ms);
+    if (runtime->n_workers == 0 && atomic_load(&runtime->stage) != CLIPC__STOPPED) {
+      clipc_runtime_poll(runtime, left > 100000000 ? 100 : (int)(left / 1000000) + 1, NULL);
+      continue;
+    }
+    if (wait_as_guest(runtime, holds, context)) break;
+    struct timespec limit = {left / 1000000000, left % 1000000000};
+    atomic_exchange(&signal->state, 1);
+    if (!holds(context)) signal_block(signal, end == INT64_MAX ? NULL : &limit);
+  }
+  return CLIPC_OK;
+}

@@ -1,0 +1,197 @@
+/* The insides of the scheduler, for task.c, queue.c, slab.c, timer.c, io.c, runtime.c, park.c, channel.c and oneshot.c.
+ *
+ *   wake --> queue.c: a worker's next one, its ring, the runtime's lists --> worker loop (runtime.c): run one turn
+ *   nothing ready --> park.c: one sleeper watches descriptors and timers (io.c, timer.c), the others a semaphore each */
+#ifndef CLIPC_SCHED_H
+#define CLIPC_SCHED_H
+
+#include "async/async.h"
+#include "base/threads.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+
+/* ---- tasks. The frame lies behind the task. */
+
+struct clipc__task_family; /* parent, children, a name: only for tasks that have one of them */
+
+enum {
+  CLIPC__TASK_QUEUED = 1,  /* in a queue, or to be put there when its turn is over */
+  CLIPC__TASK_RUNNING = 2, /* in its function */
+  CLIPC__TASK_ENDED = 4,
+  CLIPC__TASK_CANCELLED = 8,
+  CLIPC__TASK_REFERENCE = 256 /* references are counted in the higher bits; none: the memory is free */
+};
+
+struct clipc__timer { /* in a list of the wheel */
+  struct clipc__timer *next, **link; /* link points to what points to it */
+  _Atomic int64_t at_ns;             /* 0: not armed; else changed under the wheel's lock alone */
+};
+
+struct clipc_task {
+  atomic_uint state;
+  union {
+    int status;         /* when it has ended */
+    uint32_t select_at; /* before: where the next clipc_select begins */
+  };
+  clipc_task *next; /* in a queue, or among free ones */
+  const clipc_task_kind *kind;
+  clipc_runtime *runtime;
+  struct clipc__waiter joiner;
+  struct clipc__task_family *family;
+  int64_t deadline_ns, sleep_end_ns; /* 0 = none */
+  struct clipc__timer timer;
+};
+
+CLIPC_PRIVATE void clipc__task_turn(clipc_task *task); /* runs one, taken from a queue, and does what its answer asks */
+CLIPC_PRIVATE void clipc__task_end(clipc_task *task, int status);
+CLIPC_PRIVATE bool clipc__task_retain_live(clipc_task *task); /* false when it is no task any more */
+CLIPC_PRIVATE void clipc__task_name(const clipc_task *task, char name[40]);
+
+/* ---- memory of tasks and oneshots (slab.c): free ones are kept by size, a few by each worker */
+
+enum { CLIPC__SLAB_CLASSES = 32, CLIPC__SLAB_STEP = 16 }; /* up to 512 bytes; larger ones are the last class */
+
+struct clipc__slab_list {
+  clipc_task *first; /* linked by next, whatever they were */
+  unsigned n;
+};
+struct clipc__slab_chunk;
+struct clipc__slab {
+  struct clipc__lock lock;
+  struct clipc__slab_list free[CLIPC__SLAB_CLASSES];
+  struct clipc__slab_chunk *chunks;
+  void *fresh[CLIPC__SLAB_CLASSES]; /* not yet given out, of the newest chunk of each class */
+  size_t n_fresh[CLIPC__SLAB_CLASSES];
+};
+CLIPC_PRIVATE void *clipc__slab_take(clipc_runtime *runtime, size_t n_bytes); /* not zeroed */
+CLIPC_PRIVATE void clipc__slab_give(clipc_runtime *runtime, void *memory, size_t n_bytes);
+CLIPC_PRIVATE void clipc__slab_free_all(clipc_runtime *runtime);
+/* Visits every task that lives when it is called, without a lock; false when there is no memory for the list. */
+CLIPC_PRIVATE bool clipc__slab_each_task(clipc_runtime *runtime, void (*visit)(void *context, clipc_task *task),
+                                         void *context);
+
+/* ---- queues (queue.c) */
+
+enum { CLIPC__RING = 256 };
+
+struct clipc__worker {
+  clipc_runtime *runtime;
+  int index;
+  unsigned turn;          /* counts turns: now and then something else comes first */
+  unsigned n_next;        /* turns in a row that came from `next` */
+  clipc_task *next;       /* woken last by this worker: its data are warm */
+  bool searching, computed, between; /* computed: something long, since it was last looked at */
+  int64_t io_looked_ns;
+  uint64_t random;
+  atomic_llong n_started, n_ended; /* tasks, by this worker */
+  struct clipc__slab_list kept[CLIPC__SLAB_CLASSES];
+  sem_t wake;
+  bool asleep;            /* under park.lock */
+  _Alignas(64) atomic_uint head; /* moved by the worker and by thieves */
+  _Alignas(64) atomic_uint tail; /* moved by the worker */
+  _Atomic(clipc_task *) ring[CLIPC__RING];
+};
+
+struct clipc__task_list { /* first in, first out, under a lock; n is looked at without it */
+  struct clipc__lock lock;
+  clipc_task *first, *last;
+  atomic_uint n;
+};
+
+CLIPC_PRIVATE void clipc__queue_woken(clipc_task *task);   /* ready now, and likely to use what is in the cache */
+CLIPC_PRIVATE void clipc__queue_yielded(clipc_task *task); /* ready, behind all others */
+CLIPC_PRIVATE clipc_task *clipc__queue_take(struct clipc__worker *worker);
+CLIPC_PRIVATE clipc_task *clipc__queue_take_short(clipc_runtime *runtime);
+CLIPC_PRIVATE bool clipc__queue_any(clipc_runtime *runtime);
+CLIPC_PRIVATE void clipc__queue_share_next(struct clipc__worker *worker); /* before something long */
+CLIPC_PRIVATE struct clipc__worker *clipc__worker_here(clipc_runtime *runtime); /* this thread's, or NULL */
+
+/* ---- timers (timer.c): a hierarchical wheel of lists, ticks of 2^16 ns */
+
+enum { CLIPC__WHEEL_LEVELS = 7, CLIPC__WHEEL_SLOTS = 64 };
+
+struct clipc__wheel {
+  struct clipc__lock lock;
+  int64_t elapsed; /* ticks that are done with */
+  uint64_t occupied[CLIPC__WHEEL_LEVELS];
+  struct clipc__timer *slots[CLIPC__WHEEL_LEVELS][CLIPC__WHEEL_SLOTS];
+  atomic_llong next_ns; /* when to look next; INT64_MAX = there is no timer */
+};
+CLIPC_PRIVATE void clipc__timer_arm(clipc_task *task, int64_t at_ns); /* at or soon after; instead of what was armed */
+CLIPC_PRIVATE void clipc__timer_disarm(clipc_task *task);
+CLIPC_PRIVATE void clipc__timer_fire(clipc_runtime *runtime, int64_t now_ns); /* wakes who is due */
+
+/* ---- descriptors (io.c) */
+
+struct clipc__poller {
+  int epoll_fd, event_fd, timer_fd;
+  atomic_bool rung;         /* event_fd holds a wake-up */
+  pthread_mutex_t mutex;
+  int64_t alarm_ns;         /* that timer_fd is set to, under mutex; INT64_MAX = none */
+  struct clipc__io **by_fd; /* [n_by_fd], under mutex */
+  size_t n_by_fd;
+  atomic_int n_watched;
+};
+CLIPC_PRIVATE clipc_status clipc__poller_open(struct clipc__poller *poller, clipc_error *error);
+CLIPC_PRIVATE void clipc__poller_close(clipc_runtime *runtime);
+CLIPC_PRIVATE void clipc__poller_look(clipc_runtime *runtime, int timeout_ms); /* wakes the tasks of what happened */
+CLIPC_PRIVATE void clipc__poller_ring(clipc_runtime *runtime);                 /* ends a look that waits */
+CLIPC_PRIVATE void clipc__poller_alarm(clipc_runtime *runtime);                /* ends it when the next timer is due */
+
+/* ---- sleep (park.c) */
+
+struct clipc__park {
+  struct clipc__lock lock;
+  atomic_int n_asleep, n_searching;
+  struct clipc__worker *watcher; /* the sleeper that looks at the descriptors; under lock */
+};
+CLIPC_PRIVATE void clipc__park_wake_one(clipc_runtime *runtime);     /* a task is ready: unless somebody is looking already */
+CLIPC_PRIVATE void clipc__park_wake(clipc_runtime *runtime, int n);
+CLIPC_PRIVATE void clipc__park_sleep(struct clipc__worker *worker, unsigned jobs_seen);
+CLIPC_PRIVATE void clipc__park_found(struct clipc__worker *worker); /* it was searching and has found something */
+
+/* ---- runtimes (runtime.c) */
+
+enum { CLIPC__OPEN = 0, CLIPC__DRAINING = 1, CLIPC__CANCELLING = 2, CLIPC__STOPPED = 3 };
+
+struct clipc_runtime {
+  clipc_runtime_options options;
+  char **allow; /* copies that options.fetch.allow points to */
+  clipc_allocator allocator;
+  atomic_int references, stage;
+  unsigned fork_count;      /* of the process when it was opened */
+  int n_workers;            /* with threads; one more is the guest: the host, or a thread from outside that waits */
+  struct clipc__worker *workers;
+  pthread_mutex_t guest;
+  struct clipc__crew crew;
+  struct clipc__task_list injected, shorts;
+  struct clipc__lock family_lock;
+  struct clipc__slab slab;
+  struct clipc__wheel wheel;
+  struct clipc__poller poller;
+  struct clipc__park park;
+  atomic_llong n_started, n_ended; /* tasks, by threads that are no workers */
+  atomic_llong clock_ns;           /* of a seeded runtime */
+  pthread_mutex_t slots_mutex;
+  void *slots[CLIPC__N_SLOTS];
+  const struct clipc__slot_kind *slot_kinds[CLIPC__N_SLOTS];
+};
+
+CLIPC_PRIVATE bool clipc__runtime_usable(const clipc_runtime *runtime); /* not closed, not another process's */
+CLIPC_PRIVATE long long clipc__runtime_n_tasks(const clipc_runtime *runtime);
+CLIPC_PRIVATE void clipc__runtime_tick(struct clipc__worker *worker, int64_t now_ns); /* timers and descriptors, without waiting */
+CLIPC_PRIVATE bool clipc__runtime_turn(struct clipc__worker *worker);                 /* runs one task; false: none is ready */
+
+/* What runs on this thread. */
+struct clipc__here {
+  struct clipc__worker *worker;
+  clipc_task *task;
+  bool in_callback;
+};
+CLIPC_PRIVATE struct clipc__here *clipc__here(void);
+CLIPC_PRIVATE void clipc__runtime_enter(struct clipc__worker *worker); /* this thread is the worker */
+CLIPC_PRIVATE void clipc__runtime_leave(const struct clipc__here *before);
+CLIPC_PRIVATE int64_t clipc__clock_ns(void);
+
+#endif
