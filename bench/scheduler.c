@@ -277,7 +277,9 @@ int main(int argc, char **argv) {
   measure(runtime, "bounded channel, 4 producers", consume, &four, sizeof four, MILLION);
   measure(runtime, "select of 4", choose, NULL, sizeof(struct consumer), MILLION);
   measure(runtime, "timers of 1 ms, 100,000", many_timers, NULL, sizeof(struct all_first), N_TIMERS);
-  measure_memory(runtime);
+  clipc_runtime_close(runtime);
+  if (clipc_runtime_open(&runtime, &options, &error) != CLIPC_OK) return fprintf(stderr, "%s\n", error.message), 1;
+  measure_memory(runtime); /* in a fresh one: nothing is kept yet */
   clipc_runtime_close(runtime);
   return 0;
 }

@@ -744,20 +744,9 @@ CLIPC_API void clipc_oneshot_drop_receiver(clipc_oneshot *oneshot);
 /* --------------------------------------------------------- pending results */
 
 /* The result of a request, not there yet. It is completed exactly once, whatever becomes of the request. Poll it, await
- * it in a task, wait for it from outside, give it a callback, or let it come out of a completion queue. */
+ * it in a task, wait for it from outside, give it a callback, or let it come out of a completion queue. It keeps what it
+ * needs of its runtime and registry: either may be closed first. */
 typedef struct clipc_pending clipc_pending;
-
-/* What a request gave; what is not of its capability is zero. Owned by the pending result. */
-typedef struct clipc_result {
-  size_t n_items;
-  const clipc_error *item_errors; /* [n_items] */
-  size_t dimension;
-  const float *embeddings;        /* [n_items, dimension]; rows of failed items are zero */
-  size_t n_labels;
-  const float *probabilities;     /* VISION with labels: [n_items, n_labels] */
-  const char *text;               /* VISION: the answer about the first picture; TEXT_TO_TEXT: all chunks; NUL-terminated */
-  size_t text_bytes;
-} clipc_result;
 
 /* One piece of a stream: some text, or a picture u8 [height, width, 3]. */
 typedef struct clipc_chunk {
@@ -767,45 +756,72 @@ typedef struct clipc_chunk {
   int height, width;
 } clipc_chunk;
 
+/* What a request gave; what is not of its capability is zero. Owned by the pending result. */
+typedef struct clipc_result {
+  size_t n_items;
+  const clipc_error *item_errors; /* [n_items] */
+  size_t dimension;
+  const float *embeddings;        /* [n_items, dimension]; rows of failed items are zero */
+  size_t n_labels;
+  const float *probabilities;     /* VISION with labels: [n_items, n_labels]; rows of failed items are zero */
+  const char *text;               /* VISION: the answer about the first picture; TEXT_TO_TEXT: all chunks; NUL-terminated */
+  size_t text_bytes;
+  size_t n_pictures;
+  const clipc_chunk *pictures;    /* TEXT_TO_IMAGE: [n_pictures] those that nobody took as chunks before the end */
+} clipc_result;
+
 /* 1 when it is complete. Threads: safe. NULL gives 1. */
 CLIPC_API int clipc_pending_done(const clipc_pending *pending);
 
-/* The status of a complete one, with its sentence; CLIPC_OK while it is not. */
+/* The status of a complete one, with its sentence; CLIPC_OK while it is not. NULL gives _INVALID. */
 CLIPC_API clipc_status clipc_pending_status(const clipc_pending *pending, clipc_error *error);
 
-/* The result of one that is complete with CLIPC_OK (items may have failed all the same, each with its own sentence);
- * NULL for others. Valid until clipc_pending_close. */
+/* The result of one that is complete with CLIPC_OK; NULL for others. A request of one item that is no batch has its
+ * item's status; items of a batch may have failed all the same, each with its own sentence. Valid until
+ * clipc_pending_close. */
 CLIPC_API const clipc_result *clipc_pending_result(const clipc_pending *pending);
 
-/* In a task: CLIPC_WAITING until it is complete, then its status. _CANCELLED and _TIMED_OUT are also the waiting task's
- * own; clipc_pending_done tells them apart. One task at a time. */
+/* In a task: CLIPC_WAITING until it is complete, then its status, as often as it is asked. _CANCELLED and _TIMED_OUT are
+ * also the waiting task's own; clipc_pending_done tells them apart. One task at a time. */
 CLIPC_API int clipc_pending_await(clipc_task *task, clipc_pending *pending);
 
 /* From a thread outside: blocks until it is complete, then its status and sentence; as often as you like.
  *   timeout_ms  -1 = no limit
- * Also _TIMED_OUT (the request goes on), and _WOULD_DEADLOCK, at once, from inside a task or a callback. The waiting
- * thread may run the request itself. Threads: safe. */
+ * Also _TIMED_OUT (the request goes on), and _WOULD_DEADLOCK, at once and even when it is complete, from inside a task or a
+ * callback. The waiting thread may run the request itself. Threads: safe. */
 CLIPC_API clipc_status clipc_pending_wait(clipc_pending *pending, int timeout_ms, clipc_error *error);
 
-/* Asks the request to stop: it is completed with CLIPC_E_CANCELLED soon, unless it is complete. Threads: safe. */
+/* Asks the request to stop: unless it is complete, it is completed here and now with CLIPC_E_CANCELLED, its callback
+ * included. What is being computed for it is dropped as soon as the engine comes up for air. Once it is complete nothing
+ * happens. Threads: safe. */
 CLIPC_API void clipc_pending_cancel(clipc_pending *pending);
 
 /* Takes the oldest chunk of a stream, in a task. CLIPC_OK with text and rgb both NULL is the end, told after the last
- * chunk of a request that succeeded; a chunk is valid until the next call. Else CLIPC_WAITING, or the request's status. */
+ * chunk of a request that succeeded; a chunk is valid until the next call. Else CLIPC_WAITING, or the request's status
+ * (told after the chunks that came before). One reader at a time, and not together with clipc_pending_await. */
 CLIPC_API int clipc_pending_next_chunk(clipc_task *task, clipc_pending *pending, clipc_chunk *chunk);
 
-/* Gives it back: a request under way is cancelled first when nobody else is to hear of it (no callback, no queue). NULL
- * is fine. */
+/* The same from a thread outside; as clipc_pending_wait. */
+CLIPC_API clipc_status clipc_pending_wait_chunk(clipc_pending *pending, int timeout_ms, clipc_chunk *chunk,
+                                                clipc_error *error);
+
+/* Gives it back: a request under way is cancelled first, but where a callback is to hear of it: that is called all the same,
+ * and must then not close it again. NULL is fine. Threads: safe, once. */
 CLIPC_API void clipc_pending_close(clipc_pending *pending);
 
-/* Finished requests in the order of their end, for hosts with many under way. */
+/* Finished requests in the order of their end, for hosts with many under way. A request with a queue belongs to it: it is
+ * closed by whoever takes it out; closed before that, it is cancelled and stays out. */
 typedef struct clipc_completions clipc_completions;
-CLIPC_API clipc_status clipc_completions_open(clipc_completions **out, clipc_error *error);
+CLIPC_API clipc_status clipc_completions_open(clipc_completions **out, clipc_runtime *runtime, clipc_error *error);
 /* The next finished one, which the caller now closes; NULL when there is none. Threads: safe. */
 CLIPC_API clipc_pending *clipc_completions_next(clipc_completions *completions);
-/* Readable while there is a finished one; owned by the queue; made by the first call; -1 when it cannot be. */
+/* Until there is a finished one: in a task (one at a time), and from a thread outside as clipc_pending_wait. */
+CLIPC_API int clipc_completions_await(clipc_task *task, clipc_completions *completions);
+CLIPC_API clipc_status clipc_completions_wait(clipc_completions *completions, int timeout_ms, clipc_error *error);
+/* Readable while there is a finished one, to be watched and never read; owned by the queue; made by the first call; -1
+ * when it cannot be. */
 CLIPC_API int clipc_completions_fd(clipc_completions *completions);
-/* Those under way stay out of it and are closed when they end. NULL is fine. */
+/* Closes those inside; those under way go on, and are closed when they end. NULL is fine. */
 CLIPC_API void clipc_completions_close(clipc_completions *completions);
 
 /* ----------------------------------------------------------------- requests */
@@ -815,15 +831,18 @@ typedef enum clipc_capability {
   CLIPC_IMAGE_EMBEDDING = 0,
   CLIPC_TEXT_EMBEDDING = 1,
   CLIPC_VISION = 2,       /* pictures and a prompt or labels to text */
-  CLIPC_TEXT_TO_TEXT = 3, /* a stream of chunks */
-  CLIPC_TEXT_TO_IMAGE = 4 /* a stream of pictures */
+  CLIPC_TEXT_TO_TEXT = 3, /* a prompt to a stream of chunks */
+  CLIPC_TEXT_TO_IMAGE = 4 /* a prompt to a stream of pictures */
 } clipc_capability;
 enum { CLIPC_N_CAPABILITIES = 5 };
 
-/* One item of a request. Everything is copied when the request is made, but BYTES of lend. */
+/* Its name ("image_embedding"); a static string, never NULL. */
+CLIPC_API const char *clipc_capability_name(clipc_capability capability);
+
+/* One item of a request. */
 typedef enum clipc_input_kind {
-  CLIPC_INPUT_PATH = 1,   /* a picture's file; data is NUL-terminated where n_bytes is 0 */
-  CLIPC_INPUT_URL = 2,    /* http or https */
+  CLIPC_INPUT_PATH = 1,   /* a picture's file */
+  CLIPC_INPUT_URL = 2,    /* http or https: fetched by a task of its own, before a worker is asked for */
   CLIPC_INPUT_BASE64 = 3, /* a picture's file; either alphabet, white space, "data:" URIs */
   CLIPC_INPUT_BYTES = 4,  /* a picture's file */
   CLIPC_INPUT_TEXT = 5    /* UTF-8 */
@@ -832,22 +851,26 @@ typedef enum clipc_input_kind {
 typedef struct clipc_input {
   clipc_input_kind kind;
   const void *data;
-  size_t n_bytes; /* 0: data is a NUL-terminated string */
+  size_t n_bytes; /* 0: data is a NUL-terminated string (not for BYTES) */
 } clipc_input;
 
+/* A request. All of it is copied when it is made. */
 typedef struct clipc_request {
   clipc_capability capability;
-  const clipc_input *inputs;     /* [n_inputs] */
-  size_t n_inputs;
-  const char *prompt;            /* VISION; may be NULL */
+  const clipc_input *inputs;     /* [n_inputs]: TEXT for TEXT_EMBEDDING, pictures for IMAGE_EMBEDDING and VISION */
+  size_t n_inputs;               /* 0 for the two that generate; else at least 1, or 0 in a batch, which is done at once */
+  const char *prompt;            /* what TEXT_TO_TEXT and TEXT_TO_IMAGE go on from; VISION: may be NULL */
   const char *const *labels;     /* VISION: [n_labels] to choose from */
   size_t n_labels;
-  int is_batch;                  /* 1: takes the batch queue whatever n_inputs is */
+  int is_batch;                  /* 1: takes the batch queue, and items fail one by one, whatever n_inputs is; so do two and more */
   uint64_t max_chunks;           /* of a stream; 0 = the model's own limit */
+  size_t stream_capacity;        /* chunks that wait unread before the model waits for its reader; 0 = it never waits */
   uint64_t seed;                 /* of what models draw by chance */
-  int64_t timeout_ms;            /* until it must be complete, waiting included; 0 = the pool's request_timeout_ms */
-  void (*done)(void *context, clipc_pending *pending); /* called once when it is complete, from any thread; NULL = none. It
-                                                          may call everything that does not block, clipc_pending_close too */
+  int64_t timeout_ms;            /* until it must be complete, waiting and fetching included; else it is completed with
+                                    CLIPC_E_TIMED_OUT. 0 = request_timeout_ms of the registry; -1 = none */
+  void (*done)(void *context, clipc_pending *pending); /* called once when it is complete, from any thread, also from inside
+                                    the call that makes or cancels it; NULL = none. It may call everything that does not
+                                    block, clipc_pending_close too; what blocks answers CLIPC_E_WOULD_DEADLOCK */
   clipc_completions *completions; /* the queue that it comes out of; NULL = none; not together with done */
   void *context;                 /* for done; clipc_pending_context gives it back */
 } clipc_request;
@@ -856,8 +879,8 @@ CLIPC_API void *clipc_pending_context(const clipc_pending *pending);
 
 /* The five capabilities as tables of functions, which a user's own model can fill as well as a registry: code that takes a
  * table does not know whose it is. Every function returns a pending result at once and never NULL, but where there is no
- * memory even for that; what cannot be done is told by its status. `more` may be NULL; of it prompt, max_chunks, seed,
- * timeout_ms, done, completions and context are looked at. */
+ * memory even for that; what cannot be done is told by its status. `more` may be NULL; of it prompt (of VISION), max_chunks,
+ * stream_capacity, seed, timeout_ms, done, completions and context are looked at. */
 typedef struct clipc_image_embedding {
   void *self;
   clipc_pending *(*embed_image)(void *self, const char *path, const clipc_request *more);
@@ -865,7 +888,7 @@ typedef struct clipc_image_embedding {
   clipc_pending *(*embed_image_base64)(void *self, const char *base64, size_t n_bytes, const clipc_request *more);
   clipc_pending *(*batch_embed_images)(void *self, const clipc_input *inputs, size_t n, const clipc_request *more);
   size_t (*embedding_dimension)(void *self);                     /* 0 before the model is loaded */
-  const size_t *(*supported_dimensions)(void *self, size_t *n);
+  const size_t *(*supported_dimensions)(void *self, size_t *n);  /* NULL and 0 before */
 } clipc_image_embedding;
 
 typedef struct clipc_text_embedding {
@@ -893,22 +916,40 @@ typedef struct clipc_text_to_image {
   clipc_pending *(*draw)(void *self, const char *prompt, const clipc_request *more);
 } clipc_text_to_image;
 
+/* ------------------------------------------------------------------ memory */
+
+/* A part of a runtime's memory budget, claimed before memory is taken and given back once. */
+typedef struct clipc_guard clipc_guard;
+
+/* Claims n_bytes. Returns CLIPC_OK; _INVALID; _MEMORY_BUDGET (at once: nothing is evicted for it); _NO_MEMORY. Threads: safe. */
+CLIPC_API clipc_status clipc_memory_claim(clipc_guard **out, clipc_runtime *runtime, uint64_t n_bytes, clipc_error *error);
+
+/* Gives it back. NULL is fine. Threads: safe. The runtime may have been closed. */
+CLIPC_API void clipc_memory_release(clipc_guard *guard);
+
+/* Bytes that are claimed, and the budget. Either may be NULL. */
+CLIPC_API clipc_status clipc_memory_usage(clipc_runtime *runtime, uint64_t *used, uint64_t *budget, clipc_error *error);
+
 /* ------------------------------------------------------------------ engines */
 
-/* A request as an engine sees it: decoded from base64 or fetched already, so that inputs are PATH, BYTES or TEXT. */
+/* A request as an engine sees it: decoded from base64 or fetched already, so that inputs are PATH, BYTES or TEXT. An item
+ * whose error is set already (what it names could not be fetched or decoded) is to be passed over. */
 typedef struct clipc_call clipc_call;
 CLIPC_API const clipc_request *clipc_call_request(const clipc_call *call);
+/* Inputs, or 1 for a prompt. */
+CLIPC_API size_t clipc_call_items(const clipc_call *call);
+/* 1 when nobody waits for it any more: it was cancelled, or is late. */
 CLIPC_API int clipc_call_cancelled(const clipc_call *call);
-/* Where item i's vector goes: float [dimension of the engine]. */
+/* Where item i's vector goes: float [dimension of the engine]; NULL where the engine has none. */
 CLIPC_API float *clipc_call_embedding(clipc_call *call, size_t item);
-/* Where item i's probabilities go: float [n_labels of the request]. */
+/* Where item i's probabilities go: float [n_labels of the request]; NULL without labels. */
 CLIPC_API float *clipc_call_probabilities(clipc_call *call, size_t item);
 /* Where item i's own failure goes; CLIPC_OK at first. */
 CLIPC_API clipc_error *clipc_call_item_error(clipc_call *call, size_t item);
 /* Sends a chunk of a stream; copied. In the engine's compute: CLIPC_OK, CLIPC_WAITING (the reader is behind: return it and
- * ask again), _CANCELLED, _NO_MEMORY. */
+ * ask again), _CANCELLED (nobody waits any more), _LIMIT (max_chunks were sent), _INVALID, _NO_MEMORY. */
 CLIPC_API int clipc_call_send(clipc_task *task, clipc_call *call, const clipc_chunk *chunk);
-/* Sets the text of the result (VISION); copied. CLIPC_OK or _NO_MEMORY. */
+/* Sets the text of the result (VISION); copied. CLIPC_OK, _INVALID or _NO_MEMORY. */
 CLIPC_API clipc_status clipc_call_set_text(clipc_call *call, const char *text, size_t n_bytes);
 
 /* A model as workers run it: immutable, shared by all of them. What a loader fills. */
@@ -916,61 +957,193 @@ typedef struct clipc_engine {
   void *self;
   size_t dimension;           /* of its embeddings; 0 = none */
   uint64_t shared_bytes;      /* the memory of self */
-  uint64_t worker_bytes;      /* what one worker adds; see per_worker_mb */
+  uint64_t worker_bytes;      /* what one worker adds */
   /* Makes and frees what one worker owns; both NULL when it owns nothing. */
   clipc_status (*open_worker)(void *self, void **worker, clipc_error *error);
   void (*close_worker)(void *self, void *worker);
   /* Computes n_calls calls of one capability together. It is called in a worker's task until it returns a status:
    * CLIPC_WAITING as in any task, CLIPC_YIELDING after every piece of some milliseconds (a block of a tower). CLIPC_OK =
-   * every call has its result, or its items' errors; another status fails all of them with *error. The first call has
-   * *at = 0; what it leaves there comes back. */
+   * every call has its result, or its items' errors; another status fails the calls with *error: where they were
+   * several, each is computed once more alone, so that one cannot spoil the others. The first call has *at = 0; what it
+   * leaves there comes back. When nobody waits for any of the calls any more it is not called again for them, and
+   * what comes next begins with *at = 0 anew. */
   int (*compute)(clipc_task *task, void *self, void *worker, clipc_call *const *calls, size_t n_calls, int *at,
                  clipc_error *error);
-  size_t max_batch;           /* items computed together at most; 0 = 1 */
+  size_t max_batch;           /* items computed together at most; 0 = 1. A call with more comes alone */
   void (*release)(void *self); /* once, when the last worker is gone; may be NULL */
 } clipc_engine;
 
-/* Makes an engine, as a task: run until it returns a status, CLIPC_YIELDING after every few milliseconds, `frame` as in any
- * task. *engine is looked at after CLIPC_OK alone; a sentence goes into *error. A loader that is cancelled frees in drop what it
- * made. */
-typedef struct clipc_loader {
-  const char *name;
-  int (*run)(clipc_task *task, void *frame, clipc_engine *engine, clipc_error *error);
-  void (*drop)(void *frame);  /* may be NULL */
-  const void *frame;          /* [frame_bytes], copied when loading begins; NULL = all zero */
-  size_t frame_bytes;
+/* Makes an engine, as a task: run until it returns a status, CLIPC_YIELDING after every few milliseconds. *engine is looked
+ * at after CLIPC_OK alone; a sentence goes into *error. One that does not end in time, or is cancelled, is not run again,
+ * but for what it waits for, which answers _CANCELLED or _TIMED_OUT once. */
+typedef struct clipc_loader clipc_loader;
+struct clipc_loader {
+  const char *name;           /* for diagnostics */
+  int (*run)(clipc_task *task, void *frame, const clipc_loader *loader, clipc_engine *engine, clipc_error *error);
+  void (*drop)(void *frame);  /* called once when run is over, whatever way: frees what the frame still holds; may be NULL */
+  size_t frame_bytes;         /* of the frame, which is all zero at first */
+  const void *source, *options; /* what run makes of them; by reference, as long as the model may be loaded (again) */
+  size_t max_batch;           /* items that are wanted together; a registry puts its own number here. 0 = 32 */
   uint64_t expected_bytes;    /* of shared memory; claimed from the budget before it runs */
-} clipc_loader;
+};
 
-/* The loader of a CLIP folder or packed file, for IMAGE_EMBEDDING, TEXT_EMBEDDING and VISION. path and options are kept by
- * reference until loading begins. */
+/* The loader of a CLIP folder or packed file (source: its path; options: clipc_options or NULL, both by reference), for
+ * IMAGE_EMBEDDING, TEXT_EMBEDDING and VISION. VISION labels pictures: a request needs labels, each of which is put into
+ * the prompt's "{}" where there is one; the answer's text is the likeliest label. */
 CLIPC_API clipc_loader clipc_model_loader(const char *path, const clipc_options *options);
 
-/* The engine of a model that is open already (a reference is taken). */
+/* The engine of a model that is open already, whose memory is its owner's affair: a reference is taken, and given back by
+ * release. Returns CLIPC_OK, _INVALID, _NO_MEMORY. */
 CLIPC_API clipc_status clipc_model_engine(clipc_engine *out, clipc_model *model, size_t max_batch, clipc_error *error);
 
 /* ------------------------------------------------------------------ registry */
 
-/* Models by name, with the pools of their workers. */
+/* Models by name, with the pools of their workers. A model is loaded by the first request for it, once however many come
+ * at the same moment, which wait meanwhile. */
 typedef struct clipc_registry clipc_registry;
 
+/* The workers of one model for one capability; the registry's. */
+typedef struct clipc_pool clipc_pool;
+
 typedef struct clipc_registry_options {
-  size_t image_embed_queue_capacity, url_queue_capacity, base64_queue_capacity, batch_queue_capacity; /* requests [256 each] */
-  size_t text_embed_queue_capacity, vision_queue_capacity, text_to_text_queue_capacity, text_to_image_queue_capacity; /* [256 each] */
-  int min_workers, max_workers; /* of one model and capability [1, 4]; a cold start makes two where max_workers allows */
-  int64_t idle_ms;              /* after which a worker above min_workers goes [60,000] */
-  int64_t request_timeout_ms;   /* [60,000]; -1 = none */
-  int64_t load_timeout_ms;      /* [600,000]; -1 = none */
-  size_t max_batch;             /* items computed together [32] */
-  int64_t max_delay_us;         /* that a request may wait for company [0] */
+  /* How many requests may wait at each worker, and where there is none yet; 0 = the default. Above: CLIPC_E_QUEUE_FULL at
+   * once. Requests of one input wait by what they are for, or by what the input is; those of several in the batch queue. */
+  size_t image_embed_queue_capacity, text_embed_queue_capacity, vision_queue_capacity; /* [256 each] */
+  size_t text_to_text_queue_capacity, text_to_image_queue_capacity;                   /* [256 each] */
+  size_t url_queue_capacity, base64_queue_capacity, batch_queue_capacity; /* [256 each]; of URLs as many more may be fetched */
+  int min_workers;            /* that stay when there is nothing to do [1]; -1 = none, and then the model goes too */
+  int max_workers;            /* 1 .. 64 [4, or min_workers]; a cold start makes two where that allows, then one more when all are busy */
+  int64_t idle_ms;            /* after which a worker above min_workers goes [60,000]; -1 = it stays */
+  int64_t request_timeout_ms; /* [60,000]; -1 = none */
+  int64_t load_timeout_ms;    /* [600,000]; -1 = none */
+  size_t max_batch;           /* items computed together at most [32] */
+  int64_t max_delay_us;       /* that a request may wait for company [0: only what waits already is computed together] */
 } clipc_registry_options;
 
-/* Makes a registry on a runtime. Returns CLIPC_OK; _INVALID (a minimum above its maximum, out of range, a capacity of 0 is the default);
- * _NO_MEMORY; _SHUTTING_DOWN. */
+/* Makes a registry on a runtime.
+ *   options  NULL = defaults; copied
+ * Returns CLIPC_OK; _INVALID (NULL, a minimum above its maximum, a number out of range); _NO_MEMORY; _SHUTTING_DOWN. */
 CLIPC_API clipc_status clipc_registry_open(clipc_registry **out, clipc_runtime *runtime,
                                            const clipc_registry_options *options, clipc_error *error);
 
+/* Completes what is under way with CLIPC_E_SHUTTING_DOWN, ends all workers and frees their models. From a thread outside
+ * it waits for that; from inside a task or a callback it happens soon after. NULL is fine. Nothing else may be called with
+ * the registry, its pools or its tables afterwards. */
 CLIPC_API void clipc_registry_close(clipc_registry *registry);
+
+/* Adds a model that a loader makes.
+ *   key           its name; copied
+ *   capabilities  CLIPC_CAN(...) of each, or-ed
+ *   loader        copied; its source and options are the caller's until the registry is closed
+ * Returns CLIPC_OK; _INVALID (also a key that is there already); _NO_MEMORY; _SHUTTING_DOWN. Threads: safe. */
+#define CLIPC_CAN(CAPABILITY) (1 << (CAPABILITY))
+CLIPC_API clipc_status clipc_registry_add(clipc_registry *registry, const char *key, int capabilities,
+                                          const clipc_loader *loader, clipc_error *error);
+
+/* Adds a CLIP folder or packed file, for the three capabilities that clipc_model_loader is for; what it lacks a tower for
+ * fails when it is asked. Path and options are copied. Nothing is opened yet. Returns as clipc_registry_add. */
+CLIPC_API clipc_status clipc_registry_add_model(clipc_registry *registry, const char *key, const char *path,
+                                                const clipc_options *options, clipc_error *error);
+
+/* Makes a request: at once, without waiting; never NULL, but where there is no memory even for that. It is completed with
+ *   CLIPC_OK                see clipc_pending_result
+ *   _INVALID                the request makes no sense
+ *   _NO_WORKERS             no model has this key, or the one that has it lacks the capability
+ *   _QUEUE_FULL             at once: try again later
+ *   _SPAWN_FAILED           the model could not be loaded or no worker be made: with the loader's sentence
+ *   _MEMORY_BUDGET          there is no room for it, with all idle models evicted
+ *   _TIMED_OUT, _CANCELLED, _SHUTTING_DOWN (also when it was made after the shutdown)
+ *   what its one item got (a picture's _IO or _FORMAT, a URL's _NETWORK or _DENIED), or what the engine says
+ * Threads: safe, in tasks, callbacks and outside. Looking the key up takes no lock. */
+CLIPC_API clipc_pending *clipc_registry_submit(clipc_registry *registry, const char *key, const clipc_request *request);
+
+/* The pool of a model and capability, as long as the registry is open; NULL when there is none. And a request to it, whose
+ * capability is not looked at. */
+CLIPC_API clipc_pool *clipc_registry_pool(clipc_registry *registry, const char *key, clipc_capability capability);
+CLIPC_API clipc_pending *clipc_pool_submit(clipc_pool *pool, const clipc_request *request);
+
+/* The pools of a model as tables of functions. CLIPC_OK; _INVALID; _NO_WORKERS as above. The tables are good as long as
+ * the registry is open. */
+CLIPC_API clipc_status clipc_registry_image_embedding(clipc_registry *registry, const char *key,
+                                                      clipc_image_embedding *table, clipc_error *error);
+CLIPC_API clipc_status clipc_registry_text_embedding(clipc_registry *registry, const char *key,
+                                                     clipc_text_embedding *table, clipc_error *error);
+CLIPC_API clipc_status clipc_registry_vision(clipc_registry *registry, const char *key, clipc_vision *table,
+                                             clipc_error *error);
+CLIPC_API clipc_status clipc_registry_text_to_text(clipc_registry *registry, const char *key, clipc_text_to_text *table,
+                                                   clipc_error *error);
+CLIPC_API clipc_status clipc_registry_text_to_image(clipc_registry *registry, const char *key,
+                                                    clipc_text_to_image *table, clipc_error *error);
+
+/* Makes one more worker in a pool, before anybody asks for it.
+ *   capability, registry_key  the pool's own, said once more: others give _INVALID
+ *   loader         for a model that is not loaded; NULL = the one that it was added with. Copied
+ *   per_worker_mb  what one worker needs beyond the shared model, in MiB, rounded up; 0 = as the engine says
+ *   guard          memory that was claimed for it; it is the worker's from here on, and given back once: when the worker goes, or
+ *                  cannot be made (this call's failure included). NULL = it is claimed now, and idle models are evicted for it
+ *   spawned        [out] complete when the worker is ready: CLIPC_OK, _SPAWN_FAILED with the loader's sentence, _LIMIT
+ *                  (max_workers are there), _MEMORY_BUDGET, _SHUTTING_DOWN; may be NULL. To be closed, which cancels nothing
+ * Returns CLIPC_OK; _INVALID, _NO_MEMORY, _SHUTTING_DOWN. Threads: safe. */
+CLIPC_API clipc_status clipc_pool_spawn_worker(clipc_pool *pool, clipc_capability capability, const char *registry_key,
+                                               const clipc_loader *loader, uint64_t per_worker_mb, clipc_guard *guard,
+                                               clipc_pending **spawned, clipc_error *error);
+
+/* What a worker is doing. */
+typedef enum clipc_worker_state {
+  CLIPC_WORKER_SPAWNING = 1,   /* its memory is being claimed and its workspace made */
+  CLIPC_WORKER_LOADING = 2,    /* the model is being loaded */
+  CLIPC_WORKER_READY = 3,      /* it has not had a request yet */
+  CLIPC_WORKER_PROCESSING = 4,
+  CLIPC_WORKER_IDLE = 5,       /* it waits for the next request */
+  CLIPC_WORKER_EVICTING = 6,   /* told to go: it does what waits at it, then it is dead */
+  CLIPC_WORKER_DEAD = 7,       /* it has gone; it is replaced unless it was told to go */
+  CLIPC_WORKER_FAILED = 8      /* it could not be made */
+} clipc_worker_state;
+enum { CLIPC_N_WORKER_STATES = 9 };
+
+/* The state's name ("Processing"); a static string, never NULL. */
+CLIPC_API const char *clipc_worker_state_name(clipc_worker_state state);
+
+typedef struct clipc_worker_info {
+  clipc_worker_state state;
+  int64_t last_activity_ns; /* by clipc_runtime_now_ns */
+  size_t n_requests;        /* given to it and not done */
+  uint64_t n_done;
+} clipc_worker_info;
+
+/* What a pool's workers are doing: fills at most n infos, those that have gone included, and returns how many there are. */
+CLIPC_API size_t clipc_pool_workers(const clipc_pool *pool, clipc_worker_info *infos, size_t n);
+
+/* Asks a worker whether it works: it really runs the model, on a small input of its capability, as soon as it is not busy. A
+ * worker that fails is dead, and replaced.
+ *   worker  its number in clipc_pool_workers
+ *   more    as in the tables; may be NULL
+ * Completed with CLIPC_OK, what the model says, or _NO_WORKERS (there is no worker of that number). */
+CLIPC_API clipc_pending *clipc_pool_ping(clipc_pool *pool, size_t worker, const clipc_request *more);
+
+/* Tells a model's workers to finish what waits at them and go, and frees it, until the next request. CLIPC_OK (also when it is
+ * not loaded); _INVALID; _NO_WORKERS (no such key). It happens soon after. */
+CLIPC_API clipc_status clipc_registry_evict(clipc_registry *registry, const char *key, clipc_error *error);
+
+/* What has been counted since the registry was opened. Numbers of one moment need not fit together to the last one. */
+enum { CLIPC_N_STATUSES = 19, CLIPC_N_BUCKETS = 32 };
+typedef struct clipc_metrics {
+  uint64_t n_requests;                           /* made */
+  uint64_t by_status[CLIPC_N_STATUSES];          /* completed, by clipc_status */
+  uint64_t by_capability[CLIPC_N_CAPABILITIES];  /* made */
+  uint64_t n_under_way;
+  uint64_t n_items, n_batches, n_batched;        /* items computed; in how many computations; how many requests shared one */
+  uint64_t n_loads, n_evictions;                 /* of models */
+  uint64_t n_spawned, n_lost;                    /* workers; those that died without being told to go */
+  uint64_t workers[CLIPC_N_WORKER_STATES];       /* now, by clipc_worker_state */
+  uint64_t queued_us[CLIPC_N_BUCKETS];           /* requests that waited less than 2^i microseconds before they were computed, */
+  uint64_t computing_us[CLIPC_N_BUCKETS];        /* and were computed in less than that; each in the first bucket that fits */
+  uint64_t memory_used_bytes, memory_budget_bytes; /* of the runtime */
+} clipc_metrics;
+CLIPC_API clipc_status clipc_registry_metrics(clipc_registry *registry, clipc_metrics *out, clipc_error *error);
+
+/* Writes a line for each model, pool and worker, as clipc_runtime_dump does for tasks. Threads: safe. */
+CLIPC_API void clipc_registry_dump(clipc_registry *registry, void (*write)(void *context, const char *line), void *context);
 
 /* ----------------------------------------------------------------- process */
 

@@ -80,8 +80,8 @@ static size_t image_floats(const clipc_session *session) {
   return 3 * (size_t)clipc_image_height(session->model) * (size_t)clipc_image_width(session->model);
 }
 
-/* Pictures become levels at once, pixels are turned into them. A packed file may have other levels in its weights than
- * the steps of whoever opened it lead to: then what is normalised by these is pixels, too. */
+/* Pictures become levels at once, pixels are turned into them. The weights may be folded for other levels than the
+ * steps lead to, as those of a packed file whose opener has other steps: then pictures become pixels first. */
 static void gather_levels(float *levels, const clipc_model *model, const clipc_image *image, clipc_error *outcome) {
   const struct clipc__vision *vision = &model->vision;
   clipc_preprocessing steps = model->config.preprocessing;

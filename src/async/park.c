@@ -87,7 +87,7 @@ void clipc__park_sleep(struct clipc__worker *worker, unsigned jobs_seen) {
                atomic_load(&runtime->stage) != CLIPC__STOPPED;
   if (stays && watches) {
     clipc__poller_alarm(runtime);
-    clipc__poller_look(runtime, -1);
+    clipc__poller_look(runtime, -1, true);
     clipc__timer_fire(runtime, clipc_runtime_now_ns(runtime));
   }
   if (stays && !watches)

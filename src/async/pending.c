@@ -114,6 +114,14 @@ bool clipc__pending_fail(clipc_pending *pending, clipc_status status, const char
   return clipc__pending_complete(pending, status, &error);
 }
 
+bool clipc__pending_finish(clipc_pending *pending) {
+  const struct clipc_call *call = &pending->call;
+  bool single = !call->request.is_batch && call->n_items == 1;
+  return clipc__pending_complete(pending, single ? call->item_errors[0].status : CLIPC_OK, call->item_errors);
+}
+
+bool clipc__pending_is_open(const clipc_pending *pending) { return atomic_load(&pending->stage) == PENDING_OPEN; }
+
 /* ---- looking, waiting, giving back */
 
 int clipc_pending_done(const clipc_pending *pending) {

@@ -65,6 +65,9 @@ CLIPC_PRIVATE void clipc__pending_release(clipc_pending *pending);
 /* Completes it, unless it is complete: true when it was this call. error may be NULL where status is CLIPC_OK. The
  * caller holds a reference. The user's callback runs in here. */
 CLIPC_PRIVATE bool clipc__pending_complete(clipc_pending *pending, clipc_status status, const clipc_error *error);
+/* The same as its items say: a request of one that is no batch has its item's status. */
+CLIPC_PRIVATE bool clipc__pending_finish(clipc_pending *pending);
+CLIPC_PRIVATE bool clipc__pending_is_open(const clipc_pending *pending); /* nobody has begun to complete it */
 CLIPC_PRIVATE bool clipc__pending_fail(clipc_pending *pending, clipc_status status, const char *sentence);
 
 /* The queue of finished ones. */

@@ -43,7 +43,7 @@ struct clipc_pool {
   atomic_int n_seats;
   atomic_uint drawn; /* random choices */
   atomic_bool wants_more; /* all workers were busy */
-  atomic_size_t n_fetching, n_under_way;
+  atomic_size_t n_fetching, n_under_way, n_backlog; /* n_backlog: from first_waiting on */
   struct clipc__lock lock; /* of what follows */
   bool closed;             /* nothing new is taken */
   clipc_pending *first, *last;              /* under way, by next and previous */
@@ -124,6 +124,10 @@ CLIPC_PRIVATE void clipc__pool_left(struct clipc_pool *pool, clipc_pending *pend
 CLIPC_PRIVATE clipc_status clipc__pool_dispatch(struct clipc_pool *pool, clipc_pending *pending, bool forced);
 /* Completes all that is under way. */
 CLIPC_PRIVATE void clipc__pool_fail(struct clipc_pool *pool, clipc_status status, const char *sentence);
+/* Completes those whose time is over, and returns the next deadline; INT64_MAX = none. */
+CLIPC_PRIVATE int64_t clipc__pool_expire(struct clipc_pool *pool, int64_t now_ns);
+/* The oldest of the backlog, or NULL. */
+CLIPC_PRIVATE clipc_pending *clipc__pool_backlog(struct clipc_pool *pool);
 CLIPC_PRIVATE bool clipc__seat_is_empty(const struct clipc__seat *seat);
 CLIPC_PRIVATE clipc_pending *clipc__seat_take(struct clipc__seat *seat, enum clipc__queue queue); /* without waiting */
 

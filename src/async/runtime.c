@@ -48,7 +48,7 @@ void clipc__runtime_tick(struct clipc__worker *worker, int64_t now_ns) {
   if (atomic_load_explicit(&runtime->poller.n_watched, memory_order_relaxed) == 0) return;
   if (now_ns - worker->io_looked_ns < IO_LOOK_NS) return;
   worker->io_looked_ns = now_ns;
-  clipc__poller_look(runtime, 0);
+  clipc__poller_look(runtime, 0, false);
 }
 
 static void between_chunks_of_a_product(void *context) {
@@ -261,7 +261,7 @@ static void jump_ahead(clipc_runtime *runtime) {
 
 static bool poll_as_host(clipc_runtime *runtime, int timeout_ms) {
   struct clipc__worker *worker = &runtime->workers[0];
-  clipc__poller_look(runtime, 0);
+  clipc__poller_look(runtime, 0, true);
   clipc__timer_fire(runtime, clipc_runtime_now_ns(runtime));
   bool ran = run_ready(worker);
   if (!ran && runtime->options.seed != 0) {
@@ -270,7 +270,7 @@ static bool poll_as_host(clipc_runtime *runtime, int timeout_ms) {
   }
   if (!ran && timeout_ms != 0) {
     clipc__poller_alarm(runtime);
-    clipc__poller_look(runtime, timeout_ms);
+    clipc__poller_look(runtime, timeout_ms, true);
     clipc__timer_fire(runtime, clipc_runtime_now_ns(runtime));
     ran = run_ready(worker);
   }

@@ -135,7 +135,8 @@ struct clipc__poller {
 };
 CLIPC_PRIVATE clipc_status clipc__poller_open(struct clipc__poller *poller, clipc_error *error);
 CLIPC_PRIVATE void clipc__poller_close(clipc_runtime *runtime);
-CLIPC_PRIVATE void clipc__poller_look(clipc_runtime *runtime, int timeout_ms); /* wakes the tasks of what happened */
+/* Wakes the tasks of what happened; is_rung_for: the caller is the one whom a ring is to wake. */
+CLIPC_PRIVATE void clipc__poller_look(clipc_runtime *runtime, int timeout_ms, bool is_rung_for);
 CLIPC_PRIVATE void clipc__poller_ring(clipc_runtime *runtime);                 /* ends a look that waits */
 CLIPC_PRIVATE void clipc__poller_alarm(clipc_runtime *runtime);                /* ends it when the next timer is due */
 

@@ -150,7 +150,7 @@ static void load_patch_embedding(struct clipc__loader *loader, struct clipc__vis
   if (loader->status == CLIPC_OK && (gain == NULL || shift == NULL))
     loader->status = clipc__no_memory(loader->error, "the patch embedding");
   if (loader->status != CLIPC_OK) return;
-  vision->levels = clipc__levels_of(&loader->model->config.preprocessing);
+  vision->levels = clipc__levels_to_fold(&loader->model->config.preprocessing);
   for (size_t i = 0; i < 3 * area; i++) {
     gain[i] = vision->levels.gain[i / area];
     shift[i] = vision->levels.shift[i / area];

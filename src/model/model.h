@@ -167,6 +167,8 @@ CLIPC_PRIVATE void clipc__workspace_free(struct clipc__workspace *workspace, con
 
 /* The levels that these steps make pixels of. */
 CLIPC_PRIVATE struct clipc__levels clipc__levels_of(const clipc_preprocessing *steps);
+/* Those that are folded where a model has these steps: mostly the same. */
+CLIPC_PRIVATE struct clipc__levels clipc__levels_to_fold(const clipc_preprocessing *steps);
 /* Turns pixels [3, image_height, image_width] into the tower's levels, whole or not; levels may be pixels. */
 CLIPC_PRIVATE void clipc__vision_levels(float *levels, const float *pixels, const struct clipc__vision *vision);
 

@@ -34,8 +34,10 @@ static bool pieces_parse(struct clipc__json_pieces *p, size_t end, const char *v
   p->piece.n_bytes = 0;
   if (!clipc__bytes_append(&p->piece, object ? "{" : "[", 1) ||
       !clipc__bytes_append(&p->piece, p->text + p->begin, end - p->begin) ||
-      !clipc__bytes_append(&p->piece, value, strlen(value)) || !clipc__bytes_append(&p->piece, object ? "}" : "]", 2))
+      !clipc__bytes_append(&p->piece, value, strlen(value)) || !clipc__bytes_append(&p->piece, object ? "}" : "]", 2)) {
+    p->no_memory = true;
     return false;
+  }
   const char *text = (const char *)p->piece.data;
   size_t n_bytes = p->piece.n_bytes - 1;
   cJSON *parsed = cJSON_ParseWithLengthOpts(text, n_bytes, &stop, false);
@@ -119,6 +121,7 @@ bool clipc__json_pieces_step(struct clipc__json_pieces *p, size_t n_bytes) {
     }
   }
   if (fits && p->at < p->n_text) return false;
+  if (p->no_memory) return true;
   if (!fits || p->depth > 0 || p->root == NULL) {
     cJSON_Delete(p->root);
     p->root = cJSON_ParseWithLengthOpts(p->text, p->n_text, &p->stop, false);

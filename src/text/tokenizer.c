@@ -81,6 +81,7 @@ clipc_status clipc__tokenizer_step(struct clipc__tokenizer_opening *opening, str
     opening->finished = true;
     return tokenizer_finish(t, v, error);
   }
+  if (clipc__vocabulary_close_some(v, n_bytes)) return CLIPC_OK;
   clipc__vocabulary_close(v);
   *out = t;
   opening->tokenizer = NULL;

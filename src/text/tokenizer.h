@@ -93,11 +93,12 @@ struct clipc__json_pieces {
   size_t nested; /* brackets within a member */
   bool in_string;
   bool closed; /* a container has just ended */
+  bool no_memory;
   struct clipc__bytes piece;
   struct cJSON *root; /* [out] as cJSON_ParseWithLengthOpts */
   const char *stop;   /* [out] what it was stopped by */
 };
-/* Parses about n_bytes more of text; true when it is over. */
+/* Parses about n_bytes more of text; true when it is over, also when no_memory is set. */
 CLIPC_PRIVATE bool clipc__json_pieces_step(struct clipc__json_pieces *pieces, size_t n_bytes);
 CLIPC_PRIVATE void clipc__json_pieces_free(struct clipc__json_pieces *pieces);
 
@@ -154,6 +155,8 @@ CLIPC_PRIVATE clipc_status clipc__vocabulary_step(struct clipc__vocabulary *voca
                                                   const struct clipc__tokenizer_options *options, size_t n_bytes,
                                                   clipc_error *error);
 CLIPC_PRIVATE void clipc__vocabulary_close(struct clipc__vocabulary *vocabulary);
+/* Frees some thousand names or merges; false when there are no more, and closing is quick. */
+CLIPC_PRIVATE bool clipc__vocabulary_close_some(struct clipc__vocabulary *vocabulary, size_t n_bytes);
 CLIPC_PRIVATE int32_t clipc__vocabulary_find(const struct clipc__vocabulary *vocabulary, const char *name,
                                              size_t n_bytes); /* -1: not there */
 /* folder/name, kept in the vocabulary's arena; NULL when there is no memory. */

@@ -357,6 +357,7 @@ static clipc_status vocabulary_find_file(struct clipc__vocabulary *v, const stru
 static clipc_status vocabulary_parse(struct clipc__vocabulary *v, size_t n_bytes,
                                      const struct clipc__tokenizer_options *options, clipc_error *error) {
   if (!clipc__json_pieces_step(&v->pieces, n_bytes)) return CLIPC_OK;
+  if (v->pieces.no_memory) return clipc__no_memory(error, v->path);
   v->json = v->pieces.root;
   v->pieces.root = NULL;
   clipc_status status = json_check(v->json, &v->file, v->pieces.stop, v->path, error);
@@ -426,6 +427,19 @@ clipc_status clipc__vocabulary_step(struct clipc__vocabulary *v, struct clipc__b
                       : vocabulary_text_merges(v, bpe, n_bytes / BYTES_OF_MERGE + 1, error);
     return status == CLIPC_OK && v->rank == v->n_merges ? vocabulary_bytes(v, bpe, error) : status;
   }
+}
+
+bool clipc__vocabulary_close_some(struct clipc__vocabulary *v, size_t n_bytes) {
+  size_t n = n_bytes / BYTES_OF_NAME + 1;
+  cJSON *model = v->whole ? cJSON_GetObjectItemCaseSensitive(v->json, "model") : NULL;
+  cJSON *lists[] = {v->whole ? cJSON_GetObjectItemCaseSensitive(model, "vocab") : v->json,
+                    cJSON_GetObjectItemCaseSensitive(model, "merges")};
+  for (int i = 0; i < 2; i++)
+    for (; lists[i] != NULL && lists[i]->child != NULL; n--) {
+      if (n == 0) return true;
+      cJSON_Delete(cJSON_DetachItemViaPointer(lists[i], lists[i]->child));
+    }
+  return false;
 }
 
 void clipc__vocabulary_close(struct clipc__vocabulary *v) {

@@ -1,0 +1,303 @@
+/* One request by libcurl's multi interface, whose sockets and timer are the scheduler's.
+ * In: a fetch with a place and checked addresses. Out: clipc__fetch_finish, or the queue of another origin after a redirect,
+ * which libcurl is not allowed to follow by itself. The host is bound to its addresses by CURLOPT_RESOLVE, so libcurl asks
+ * no name server, and the address is looked at once more when the socket is made. */
+#include "async/fetch_engine.h"
+
+#if CLIPC_CURL
+
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+enum { TRANSFER_MAX_HEADERS = 65536, TRANSFER_MAX_UNWANTED = 16384, TRANSFER_FIRST_RESERVE = 1 << 20 };
+
+/* ---- what libcurl calls */
+
+static int transfer_socket(CURL *easy, curl_socket_t fd, int what, void *context, void *unused) {
+  (void)easy, (void)unused;
+  struct clipc__engine_of_fetches *engine = context;
+  uint32_t events = what == CURL_POLL_IN      ? (uint32_t)EPOLLIN
+                    : what == CURL_POLL_OUT   ? (uint32_t)EPOLLOUT
+                    : what == CURL_POLL_INOUT ? (uint32_t)(EPOLLIN | EPOLLOUT)
+                                              : 0;
+  if (clipc__watches_set(&engine->watches, fd, events, NULL) == CLIPC_OK) return 0;
+  engine->broken = true;
+  return -1;
+}
+
+static int transfer_timer(CURLM *multi, long timeout_ms, void *context) {
+  (void)multi;
+  struct clipc__engine_of_fetches *engine = context;
+  engine->timer_ns = timeout_ms < 0 ? 0 : clipc_runtime_now_ns(engine->runtime) + (int64_t)timeout_ms * 1000000;
+  return 0;
+}
+
+static curl_socket_t transfer_open_socket(void *context, curlsocktype purpose, struct curl_sockaddr *to) {
+  (void)purpose;
+  struct clipc__fetch *fetch = context;
+  struct clipc__address address;
+  clipc__address_of(&address, &to->addr);
+  if (clipc__origin_check(fetch, &address, &fetch->error) != CLIPC_OK) {
+    fetch->refused = CLIPC_E_DENIED;
+    return CURL_SOCKET_BAD;
+  }
+  return socket(to->family, to->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, to->protocol);
+}
+
+static size_t transfer_header(char *data, size_t size, size_t n, void *context) {
+  (void)data;
+  struct clipc__fetch *fetch = context;
+  fetch->n_header_bytes += size * n;
+  if (fetch->n_header_bytes <= TRANSFER_MAX_HEADERS) return size * n;
+  fetch->refused = clipc__fail(&fetch->error, CLIPC_E_LIMIT, "%.*s: more than %d bytes of headers",
+                               CLIPC__FETCH_NAME(fetch), (int)TRANSFER_MAX_HEADERS);
+  return 0;
+}
+
+/* Takes a piece of the body; an answer other than its size breaks the transfer off. */
+static size_t transfer_write(char *data, size_t size, size_t n, void *context) {
+  struct clipc__fetch *fetch = context;
+  const struct clipc__net *net = fetch->engine->net;
+  size_t n_bytes = size * n;
+  long code = 0;
+  net->curl.easy_getinfo(fetch->easy, CURLINFO_RESPONSE_CODE, &code);
+  if (code != 200) { /* nobody wants it; a short one is read so that the connection can be used again */
+    fetch->body.n_bytes += n_bytes;
+    return fetch->body.n_bytes <= TRANSFER_MAX_UNWANTED ? n_bytes : 0;
+  }
+  uint64_t max_bytes = fetch->engine->options.max_bytes;
+  if (n_bytes > max_bytes || fetch->body.n_bytes > max_bytes - n_bytes) {
+    fetch->refused = clipc__fail(&fetch->error, CLIPC_E_LIMIT, "%.*s: more than %llu bytes", CLIPC__FETCH_NAME(fetch),
+                                 (unsigned long long)max_bytes);
+    return 0;
+  }
+  curl_off_t announced = -1;
+  if (fetch->body.capacity == 0) net->curl.easy_getinfo(fetch->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &announced);
+  if (announced > TRANSFER_FIRST_RESERVE) announced = TRANSFER_FIRST_RESERVE; /* it may not be true */
+  if ((announced > 0 && !clipc__bytes_reserve(&fetch->body, (size_t)announced)) ||
+      !clipc__bytes_append(&fetch->body, data, n_bytes)) {
+    fetch->refused = clipc__no_memory(&fetch->error, "the body of a URL");
+    return 0;
+  }
+  return n_bytes;
+}
+
+/* ---- start and stop */
+
+/* "+host:port:address,address": for this transfer, and a minute in libcurl's cache. */
+static bool transfer_bind(struct clipc__fetch *fetch, const struct clipc__answer *answer) {
+  char text[256 + 8 + CLIPC__MAX_ADDRESSES * (CLIPC__ADDRESS_TEXT + 3)];
+  size_t n = (size_t)snprintf(text, sizeof text, "+%s:%d:", fetch->url.host, fetch->url.port);
+  for (int i = 0; i < answer->n_addresses; i++) {
+    char address[CLIPC__ADDRESS_TEXT];
+    clipc__address_format(address, &answer->addresses[i]);
+    bool v6 = answer->addresses[i].family == AF_INET6;
+    n += (size_t)snprintf(text + n, sizeof text - n, "%s%s%s%s", i ? "," : "", v6 ? "[" : "", address, v6 ? "]" : "");
+  }
+  fetch->addresses = fetch->engine->net->curl.slist_append(NULL, text);
+  return fetch->addresses != NULL;
+}
+
+static long transfer_ms_left(int64_t until_ns, int64_t now_ns) {
+  int64_t left_ms = (until_ns - now_ns) / 1000000;
+  return left_ms < 1 ? 1 : left_ms > 1000000000 ? 1000000000 : (long)left_ms;
+}
+
+static bool transfer_set_up(struct clipc__fetch *fetch) {
+  const struct clipc__net *net = fetch->engine->net;
+  const clipc_fetch_options *options = &fetch->engine->options;
+  CURL *easy = fetch->easy;
+  int64_t now_ns = clipc_runtime_now_ns(fetch->engine->runtime);
+  CURLcode code = CURLE_OK;
+#define TRANSFER_SET(option, value) \
+  if (code == CURLE_OK) code = net->curl.easy_setopt(easy, option, value)
+  TRANSFER_SET(CURLOPT_URL, fetch->url.text);
+  TRANSFER_SET(CURLOPT_RESOLVE, fetch->addresses);
+#if LIBCURL_VERSION_NUM >= 0x075500
+  TRANSFER_SET(CURLOPT_PROTOCOLS_STR, "http,https");
+#else
+  TRANSFER_SET(CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
+#endif
+  TRANSFER_SET(CURLOPT_FOLLOWLOCATION, 0L);
+  TRANSFER_SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+  TRANSFER_SET(CURLOPT_PROXY, "");
+  TRANSFER_SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+  TRANSFER_SET(CURLOPT_NOSIGNAL, 1L);
+  TRANSFER_SET(CURLOPT_USERAGENT, "clipc/" CLIPC_VERSION);
+  TRANSFER_SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)(options->max_bytes > INT64_MAX ? INT64_MAX : (int64_t)options->max_bytes));
+  TRANSFER_SET(CURLOPT_CONNECTTIMEOUT_MS, transfer_ms_left(fetch->connect_ns, now_ns));
+  TRANSFER_SET(CURLOPT_TIMEOUT_MS, transfer_ms_left(fetch->give_up_ns, now_ns));
+  TRANSFER_SET(CURLOPT_PRIVATE, fetch);
+  TRANSFER_SET(CURLOPT_OPENSOCKETFUNCTION, transfer_open_socket);
+  TRANSFER_SET(CURLOPT_OPENSOCKETDATA, fetch);
+  TRANSFER_SET(CURLOPT_HEADERFUNCTION, transfer_header);
+  TRANSFER_SET(CURLOPT_HEADERDATA, fetch);
+  TRANSFER_SET(CURLOPT_WRITEFUNCTION, transfer_write);
+  TRANSFER_SET(CURLOPT_WRITEDATA, fetch);
+#undef TRANSFER_SET
+  return code == CURLE_OK;
+}
+
+/* Gives the handle back for the next transfer. */
+static void transfer_detach(struct clipc__fetch *fetch) {
+  struct clipc__engine_of_fetches *engine = fetch->engine;
+  if (fetch->easy == NULL) return;
+  engine->net->curl.easy_reset(fetch->easy);
+  if (engine->n_spare < engine->options.max_connections)
+    engine->spare[engine->n_spare++] = fetch->easy;
+  else
+    engine->net->curl.easy_cleanup(fetch->easy);
+  engine->net->curl.slist_free_all(fetch->addresses);
+  fetch->easy = NULL;
+  fetch->addresses = NULL;
+}
+
+clipc_status clipc__transfer_start(struct clipc__fetch *fetch, const struct clipc__answer *answer, clipc_error *error) {
+  struct clipc__engine_of_fetches *engine = fetch->engine;
+  fetch->n_header_bytes = 0;
+  fetch->easy = engine->n_spare > 0 ? engine->spare[--engine->n_spare] : engine->net->curl.easy_init();
+  if (fetch->easy && (answer == NULL || transfer_bind(fetch, answer)) && transfer_set_up(fetch) &&
+      engine->net->curl.multi_add_handle(engine->multi, fetch->easy) == CURLM_OK)
+    return CLIPC_OK;
+  transfer_detach(fetch);
+  return clipc__no_memory(error, "a transfer");
+}
+
+void clipc__transfer_stop(struct clipc__fetch *fetch) {
+  if (fetch->easy == NULL) return;
+  fetch->engine->net->curl.multi_remove_handle(fetch->engine->multi, fetch->easy);
+  transfer_detach(fetch);
+}
+
+/* ---- ends */
+
+static clipc_status transfer_status(CURLcode code) {
+  switch (code) {
+    case CURLE_OK: return CLIPC_OK;
+    case CURLE_OPERATION_TIMEDOUT: return CLIPC_E_TIMED_OUT;
+    case CURLE_FILESIZE_EXCEEDED: return CLIPC_E_LIMIT;
+    case CURLE_OUT_OF_MEMORY: return CLIPC_E_NO_MEMORY;
+    default: return CLIPC_E_NETWORK;
+  }
+}
+
+static clipc_status transfer_failed(struct clipc__fetch *fetch, CURLcode code, clipc_error *error) {
+  clipc_status status = transfer_status(code);
+  if (status == CLIPC_E_LIMIT)
+    return clipc__fail(error, status, "%.*s: more than %llu bytes", CLIPC__FETCH_NAME(fetch),
+                       (unsigned long long)fetch->engine->options.max_bytes);
+  return clipc__fail(error, status, "%.*s: %s", CLIPC__FETCH_NAME(fetch), fetch->engine->net->curl.easy_strerror(code));
+}
+
+/* Follows to another URL: from the start, with its own check, but the time and the count go on. */
+static clipc_status transfer_redirect(struct clipc__fetch *fetch, const char *to, clipc_error *error) {
+  struct clipc__engine_of_fetches *engine = fetch->engine;
+  if (fetch->n_redirects >= engine->options.max_redirects)
+    return clipc__fail(error, CLIPC_E_LIMIT, "%.*s: more than %d redirects", CLIPC__FETCH_NAME(fetch),
+                       engine->options.max_redirects);
+  struct clipc__url url = {.text = NULL};
+  clipc_error why = {CLIPC_OK, ""};
+  clipc_status status = clipc__url_parse(&url, engine->allocator, to, strlen(to), &why);
+  if (status == CLIPC_OK && fetch->url.is_https && !url.is_https)
+    status = clipc__fail(&why, CLIPC_E_DENIED, "http, from https");
+  if (status != CLIPC_OK) {
+    clipc__url_free(&url);
+    return clipc__fail(error, status, "%.*s: redirected to %s", CLIPC__FETCH_NAME(fetch), why.message);
+  }
+  fetch->n_redirects++;
+  clipc__transfer_stop(fetch);
+  clipc__origin_leave(fetch);
+  clipc__url_free(&fetch->url);
+  fetch->url = url;
+  return clipc__origin_queue(fetch, true, error);
+}
+
+static void transfer_ended(struct clipc__fetch *fetch, CURLcode code) {
+  const struct clipc__net *net = fetch->engine->net;
+  clipc_error error = {CLIPC_OK, ""};
+  clipc_status status = CLIPC_OK;
+  long http_code = 0;
+  char *to = NULL;
+  net->curl.easy_getinfo(fetch->easy, CURLINFO_RESPONSE_CODE, &http_code);
+  net->curl.easy_getinfo(fetch->easy, CURLINFO_REDIRECT_URL, &to);
+  bool broken_off = code == CURLE_WRITE_ERROR && fetch->refused == CLIPC_OK; /* a body that nobody wanted */
+  if (http_code != 200) fetch->body.n_bytes = 0;
+  if (fetch->refused != CLIPC_OK) {
+    status = fetch->refused;
+    error = fetch->error;
+  } else if (code != CURLE_OK && !broken_off) {
+    status = transfer_failed(fetch, code, &error);
+  } else if (to != NULL && http_code >= 301 && http_code <= 308 && http_code != 304 && http_code != 305 && http_code != 306) {
+    status = transfer_redirect(fetch, to, &error);
+    if (status == CLIPC_OK) return;
+  } else if (http_code != 200) {
+    status = clipc__fail(&error, CLIPC_E_NETWORK, "%.*s: HTTP status %ld", CLIPC__FETCH_NAME(fetch), http_code);
+  }
+  clipc__fetch_finish(fetch, status, &error);
+}
+
+/* ---- turns */
+
+static void transfer_ready(void *context, int fd, uint32_t events) {
+  struct clipc__engine_of_fetches *engine = context;
+  int n_running, mask = (events & EPOLLIN ? CURL_CSELECT_IN : 0) | (events & EPOLLOUT ? CURL_CSELECT_OUT : 0);
+  if (engine->broken) return;
+  if (engine->net->curl.multi_socket_action(engine->multi, fd, mask, &n_running) != CURLM_OK) engine->broken = true;
+}
+
+static void transfer_look_at_timer(struct clipc__engine_of_fetches *engine) {
+  if (engine->timer_ns == 0 || clipc_runtime_now_ns(engine->runtime) < engine->timer_ns || engine->broken) return;
+  int n_running;
+  long timeout_ms = -1;
+  engine->timer_ns = 0;
+  if (engine->net->curl.multi_socket_action(engine->multi, CURL_SOCKET_TIMEOUT, 0, &n_running) != CURLM_OK) engine->broken = true;
+  /* libcurl says nothing when it still waits for the same moment, because its clock was a little behind. */
+  if (engine->timer_ns == 0 && engine->net->curl.multi_timeout(engine->multi, &timeout_ms) == CURLM_OK && timeout_ms >= 0)
+    engine->timer_ns = clipc_runtime_now_ns(engine->runtime) + ((int64_t)timeout_ms + 1) * 1000000;
+}
+
+bool clipc__transfers_turn(struct clipc__engine_of_fetches *engine, int n_most) {
+  if (engine->multi == NULL) return false;
+  transfer_look_at_timer(engine);
+  bool more = clipc__watches_turn(&engine->watches, n_most, transfer_ready, engine);
+  CURLMsg *message;
+  for (int n_left; !engine->broken && (message = engine->net->curl.multi_info_read(engine->multi, &n_left)) != NULL;) {
+    if (message->msg != CURLMSG_DONE) continue;
+    struct clipc__fetch *fetch = NULL;
+    CURLcode code = message->data.result;
+    engine->net->curl.easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &fetch);
+    transfer_ended(fetch, code);
+  }
+  return more;
+}
+
+clipc_status clipc__transfers_open(struct clipc__engine_of_fetches *engine, clipc_error *error) {
+  const struct clipc__net *net = engine->net;
+  const long most = engine->options.max_connections;
+  engine->watches = (struct clipc__watches){.runtime = engine->runtime, .task = engine->task};
+  engine->timer_ns = 0;
+  engine->broken = false;
+  engine->spare = clipc__alloc(engine->allocator, (size_t)most, sizeof *engine->spare);
+  engine->multi = engine->spare ? net->curl.multi_init() : NULL;
+  if (engine->multi && net->curl.multi_setopt(engine->multi, CURLMOPT_SOCKETFUNCTION, transfer_socket) == CURLM_OK &&
+      net->curl.multi_setopt(engine->multi, CURLMOPT_SOCKETDATA, engine) == CURLM_OK &&
+      net->curl.multi_setopt(engine->multi, CURLMOPT_TIMERFUNCTION, transfer_timer) == CURLM_OK &&
+      net->curl.multi_setopt(engine->multi, CURLMOPT_TIMERDATA, engine) == CURLM_OK &&
+      net->curl.multi_setopt(engine->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, most) == CURLM_OK && /* idle ones too */
+      net->curl.multi_setopt(engine->multi, CURLMOPT_MAXCONNECTS, most) == CURLM_OK)
+    return CLIPC_OK;
+  clipc__transfers_close(engine);
+  return clipc__no_memory(error, "transfers");
+}
+
+void clipc__transfers_close(struct clipc__engine_of_fetches *engine) {
+  while (engine->n_spare > 0) engine->net->curl.easy_cleanup(engine->spare[--engine->n_spare]);
+  clipc__free(engine->allocator, engine->spare);
+  engine->spare = NULL;
+  if (engine->multi) engine->net->curl.multi_cleanup(engine->multi);
+  engine->multi = NULL;
+  clipc__watches_free(&engine->watches);
+}
+
+#endif
