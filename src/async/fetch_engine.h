@@ -34,7 +34,7 @@ struct clipc__fetch {
 
   enum clipc__fetch_state state;
   struct clipc__url url;
-  struct clipc__fetch *next, *previous;             /* of all that are not over */
+  struct clipc__fetch *next, *previous;               /* of all that are not over */
   struct clipc__fetch *next_queued, *previous_queued; /* in the origin's queue, or its list of waiting ones */
   struct clipc__origin *origin;
   int64_t deadline_ns; /* 0 = none */
@@ -44,7 +44,7 @@ struct clipc__fetch {
   int n_redirects;
   CURL *easy;
   struct curl_slist *addresses; /* for CURLOPT_RESOLVE */
-  size_t n_header_bytes;
+  size_t n_header_bytes, n_unwanted_bytes;
   clipc_status refused; /* what a callback broke the transfer off with; its sentence is in error */
 };
 
@@ -87,10 +87,10 @@ struct clipc__engine_of_fetches {
   struct clipc__resolver *resolver;
   CURLM *multi;
   struct clipc__watches watches;
-  bool broken;       /* libcurl lost a socket: everything is made anew */
-  int64_t timer_ns;  /* libcurl's; 0 = none */
-  int64_t look_ns;   /* nobody's time is up before; INT64_MAX */
-  int64_t idle_ns;   /* since when nothing is fetched; 0 = something is */
+  bool broken;      /* libcurl lost a socket: everything is made anew */
+  int64_t timer_ns; /* libcurl's; 0 = none */
+  int64_t look_ns;  /* nobody's time is up before; INT64_MAX */
+  int64_t idle_ns;  /* since when nothing is fetched; 0 = something is */
   struct clipc__fetch *first;
   struct clipc__origin *buckets[CLIPC__ORIGIN_BUCKETS];
   struct clipc__origin *first_ready, *last_ready, *answered;
@@ -124,7 +124,8 @@ CLIPC_PRIVATE clipc_status clipc__transfer_start(struct clipc__fetch *fetch, con
 CLIPC_PRIVATE void clipc__transfer_stop(struct clipc__fetch *fetch);  /* of a MOVING one */
 CLIPC_PRIVATE bool clipc__transfers_turn(struct clipc__engine_of_fetches *engine, int n_most); /* true: there is more */
 
-#define CLIPC__FETCH_NAME(fetch) (int)strcspn((fetch)->url.text, "?"), (fetch)->url.text /* for %.*s: no secrets of the query */
+#define CLIPC__FETCH_NAME(fetch)                                                                                       \
+  (int)strcspn((fetch)->url.text, "?"), (fetch)->url.text /* for %.*s: no secrets of the query */
 
 #endif
 #endif

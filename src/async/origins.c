@@ -1,7 +1,7 @@
 /* Who may start: origins (host and port) take turns, each with at most max_per_host places, all together with at most
  * max_connections. Who has a place and no address yet asks for it together with the others of its origin.
- * An answer holds for its time to live, a second at least and a minute at most. All of its addresses must be let through: one
- * that mixes public and private addresses is how a name server would get behind the check. */
+ * An answer holds for its time to live, a second at least and a minute at most. All of its addresses must be let
+ * through: one that mixes public and private addresses is how a name server would get behind the check. */
 #include "async/fetch_engine.h"
 
 #if CLIPC_CURL
@@ -50,7 +50,8 @@ static void origin_drop_unused(struct clipc__engine_of_fetches *engine, int64_t 
   for (size_t i = 0; i < CLIPC__ORIGIN_BUCKETS; i++)
     for (struct clipc__origin **link = &engine->buckets[i]; *link;) {
       struct clipc__origin *origin = *link;
-      if (origin->queue.first || origin->n_active > 0 || origin->is_asked || origin->is_ready || origin->known_until_ns > now_ns) {
+      if (origin->queue.first || origin->n_active > 0 || origin->is_asked || origin->is_ready ||
+          origin->known_until_ns > now_ns) {
         link = &origin->next;
       } else {
         *link = origin->next;
@@ -121,16 +122,19 @@ void clipc__origin_leave(struct clipc__fetch *fetch) {
 clipc_status clipc__origin_check(const struct clipc__fetch *fetch, const struct clipc__address *address,
                                  clipc_error *error) {
   const char *refusal = clipc__address_refusal(address);
-  if (refusal == NULL || clipc__address_allowed(&fetch->engine->options, fetch->url.host, fetch->url.port)) return CLIPC_OK;
+  if (refusal == NULL || clipc__address_allowed(&fetch->engine->options, fetch->url.host, fetch->url.port))
+    return CLIPC_OK;
   char text[CLIPC__ADDRESS_TEXT];
   clipc__address_format(text, address);
-  return clipc__fail(error, CLIPC_E_DENIED, "%.*s: %s has %s, %s; %s:%d is not on the list fetch.allow", CLIPC__FETCH_NAME(fetch),
-                     fetch->url.host, text, refusal, fetch->url.host, fetch->url.port);
+  return clipc__fail(error, CLIPC_E_DENIED, "%.*s: %s has %s, %s; %s:%d is not on the list fetch.allow",
+                     CLIPC__FETCH_NAME(fetch), fetch->url.host, text, refusal, fetch->url.host, fetch->url.port);
 }
 
 static void origin_answered(void *context, const struct clipc__answer *answer) {
   struct clipc__origin *origin = context;
-  int ttl_s = answer->ttl_s < ORIGIN_LEAST_S ? ORIGIN_LEAST_S : answer->ttl_s > ORIGIN_MOST_S ? ORIGIN_MOST_S : answer->ttl_s;
+  int ttl_s = answer->ttl_s < ORIGIN_LEAST_S  ? ORIGIN_LEAST_S
+              : answer->ttl_s > ORIGIN_MOST_S ? ORIGIN_MOST_S
+                                              : answer->ttl_s;
   origin->answer = *answer;
   origin->known_until_ns =
       answer->status == CLIPC_OK ? clipc_runtime_now_ns(origin->engine->runtime) + ttl_s * ORIGIN_SECOND_NS : 0;

@@ -73,16 +73,16 @@ void clipc__park_found(struct clipc__worker *worker) {
 void clipc__park_sleep(struct clipc__worker *worker, unsigned jobs_seen) {
   clipc_runtime *runtime = worker->runtime;
   struct clipc__park *park = &runtime->park;
+  if (worker->searching) {
+    worker->searching = false;
+    atomic_fetch_sub(&park->n_searching, 1);
+  }
   clipc__lock(&park->lock);
   worker->asleep = true;
   atomic_fetch_add(&park->n_asleep, 1);
   bool watches = park->watcher == NULL;
   if (watches) park->watcher = worker;
   clipc__unlock(&park->lock);
-  if (worker->searching) {
-    worker->searching = false;
-    atomic_fetch_sub(&park->n_searching, 1);
-  }
   bool stays = !clipc__queue_any(runtime) && clipc__threads_posted() == jobs_seen &&
                atomic_load(&runtime->stage) != CLIPC__STOPPED;
   if (stays && watches) {

@@ -73,7 +73,7 @@ struct clipc__entry {
   clipc_task *load_task;
   clipc_error load_error;
   clipc_engine engine;     /* LOADED */
-  clipc_guard *guard;      /* for its memory */
+  clipc_guard *guard, *more; /* for its memory: what was expected, and what it took beyond */
   atomic_size_t dimension; /* of the engine that was loaded last */
   atomic_llong used_ns;    /* a request was made */
 };

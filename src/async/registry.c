@@ -223,6 +223,7 @@ static void free_seat(const clipc_allocator *allocator, struct clipc__seat *seat
 static void free_entry(const clipc_allocator *allocator, struct clipc__entry *entry) {
   if (atomic_load(&entry->state) == CLIPC__LOADED && entry->engine.release) entry->engine.release(entry->engine.self);
   clipc_memory_release(entry->guard);
+  clipc_memory_release(entry->more);
   clipc_task_release(entry->load_task);
   for (int c = 0; c < CLIPC_N_CAPABILITIES; c++)
     for (int i = 0; i < atomic_load(&entry->pools[c].n_seats); i++)

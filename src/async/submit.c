@@ -199,7 +199,6 @@ clipc_status clipc__pool_dispatch(struct clipc_pool *pool, clipc_pending *pendin
 
 struct fetching {
   int at;
-  bool is_counted;
   size_t next;              /* input */
   clipc_pending *pending;   /* a reference; NULL: it was handed on */
   struct clipc__seat *seat; /* whose channel has no room */
@@ -275,15 +274,14 @@ static int fetching_run(clipc_task *task, void *frame) {
   CLIPC_TASK_END(fetching, status);
 }
 
-static struct clipc_pool *give_up_fetching(struct fetching *fetching) {
+static void give_up_fetching(struct fetching *fetching) {
   clipc_pending *pending = fetching->pending;
-  if (pending == NULL) return NULL;
+  if (pending == NULL) return;
   struct clipc_call *call = &pending->call;
   for (size_t i = 0; i < call->request.n_inputs; i++)
     if (call->bodies[i]) clipc__fetch_cancel(call->bodies[i]);
   clipc__pending_fail(pending, CLIPC_E_SHUTTING_DOWN, "the runtime was shut down");
   clipc__pending_release(pending);
-  return NULL;
 }
 
 struct fetching_frame {

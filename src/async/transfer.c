@@ -1,7 +1,7 @@
 /* One request by libcurl's multi interface, whose sockets and timer are the scheduler's.
- * In: a fetch with a place and checked addresses. Out: clipc__fetch_finish, or the queue of another origin after a redirect,
- * which libcurl is not allowed to follow by itself. The host is bound to its addresses by CURLOPT_RESOLVE, so libcurl asks
- * no name server, and the address is looked at once more when the socket is made. */
+ * In: a fetch with a place and checked addresses. Out: clipc__fetch_finish, or the queue of another origin after a
+ * redirect, which libcurl is not allowed to follow by itself. The host is bound to its addresses by CURLOPT_RESOLVE, so
+ * libcurl asks no name server, and the address is looked at once more when the socket is made. */
 #include "async/fetch_engine.h"
 
 #if CLIPC_CURL
@@ -63,8 +63,8 @@ static size_t transfer_write(char *data, size_t size, size_t n, void *context) {
   long code = 0;
   net->curl.easy_getinfo(fetch->easy, CURLINFO_RESPONSE_CODE, &code);
   if (code != 200) { /* nobody wants it; a short one is read so that the connection can be used again */
-    fetch->body.n_bytes += n_bytes;
-    return fetch->body.n_bytes <= TRANSFER_MAX_UNWANTED ? n_bytes : 0;
+    fetch->n_unwanted_bytes += n_bytes;
+    return fetch->n_unwanted_bytes <= TRANSFER_MAX_UNWANTED ? n_bytes : 0;
   }
   uint64_t max_bytes = fetch->engine->options.max_bytes;
   if (n_bytes > max_bytes || fetch->body.n_bytes > max_bytes - n_bytes) {
@@ -110,7 +110,7 @@ static bool transfer_set_up(struct clipc__fetch *fetch) {
   CURL *easy = fetch->easy;
   int64_t now_ns = clipc_runtime_now_ns(fetch->engine->runtime);
   CURLcode code = CURLE_OK;
-#define TRANSFER_SET(option, value) \
+#define TRANSFER_SET(option, value)                                                                                    \
   if (code == CURLE_OK) code = net->curl.easy_setopt(easy, option, value)
   TRANSFER_SET(CURLOPT_URL, fetch->url.text);
   TRANSFER_SET(CURLOPT_RESOLVE, fetch->addresses);
@@ -125,7 +125,8 @@ static bool transfer_set_up(struct clipc__fetch *fetch) {
   TRANSFER_SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
   TRANSFER_SET(CURLOPT_NOSIGNAL, 1L);
   TRANSFER_SET(CURLOPT_USERAGENT, "clipc/" CLIPC_VERSION);
-  TRANSFER_SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)(options->max_bytes > INT64_MAX ? INT64_MAX : (int64_t)options->max_bytes));
+  TRANSFER_SET(CURLOPT_MAXFILESIZE_LARGE,
+               (curl_off_t)(options->max_bytes > INT64_MAX ? INT64_MAX : (int64_t)options->max_bytes));
   TRANSFER_SET(CURLOPT_CONNECTTIMEOUT_MS, transfer_ms_left(fetch->connect_ns, now_ns));
   TRANSFER_SET(CURLOPT_TIMEOUT_MS, transfer_ms_left(fetch->give_up_ns, now_ns));
   TRANSFER_SET(CURLOPT_PRIVATE, fetch);
@@ -155,7 +156,7 @@ static void transfer_detach(struct clipc__fetch *fetch) {
 
 clipc_status clipc__transfer_start(struct clipc__fetch *fetch, const struct clipc__answer *answer, clipc_error *error) {
   struct clipc__engine_of_fetches *engine = fetch->engine;
-  fetch->n_header_bytes = 0;
+  fetch->n_header_bytes = fetch->n_unwanted_bytes = 0;
   fetch->easy = engine->n_spare > 0 ? engine->spare[--engine->n_spare] : engine->net->curl.easy_init();
   if (fetch->easy && (answer == NULL || transfer_bind(fetch, answer)) && transfer_set_up(fetch) &&
       engine->net->curl.multi_add_handle(engine->multi, fetch->easy) == CURLM_OK)
@@ -174,11 +175,11 @@ void clipc__transfer_stop(struct clipc__fetch *fetch) {
 
 static clipc_status transfer_status(CURLcode code) {
   switch (code) {
-    case CURLE_OK: return CLIPC_OK;
-    case CURLE_OPERATION_TIMEDOUT: return CLIPC_E_TIMED_OUT;
-    case CURLE_FILESIZE_EXCEEDED: return CLIPC_E_LIMIT;
-    case CURLE_OUT_OF_MEMORY: return CLIPC_E_NO_MEMORY;
-    default: return CLIPC_E_NETWORK;
+  case CURLE_OK: return CLIPC_OK;
+  case CURLE_OPERATION_TIMEDOUT: return CLIPC_E_TIMED_OUT;
+  case CURLE_FILESIZE_EXCEEDED: return CLIPC_E_LIMIT;
+  case CURLE_OUT_OF_MEMORY: return CLIPC_E_NO_MEMORY;
+  default: return CLIPC_E_NETWORK;
   }
 }
 
@@ -222,13 +223,13 @@ static void transfer_ended(struct clipc__fetch *fetch, CURLcode code) {
   net->curl.easy_getinfo(fetch->easy, CURLINFO_RESPONSE_CODE, &http_code);
   net->curl.easy_getinfo(fetch->easy, CURLINFO_REDIRECT_URL, &to);
   bool broken_off = code == CURLE_WRITE_ERROR && fetch->refused == CLIPC_OK; /* a body that nobody wanted */
-  if (http_code != 200) fetch->body.n_bytes = 0;
   if (fetch->refused != CLIPC_OK) {
     status = fetch->refused;
     error = fetch->error;
   } else if (code != CURLE_OK && !broken_off) {
     status = transfer_failed(fetch, code, &error);
-  } else if (to != NULL && http_code >= 301 && http_code <= 308 && http_code != 304 && http_code != 305 && http_code != 306) {
+  } else if (to != NULL && http_code >= 301 && http_code <= 308 && http_code != 304 && http_code != 305 &&
+             http_code != 306) {
     status = transfer_redirect(fetch, to, &error);
     if (status == CLIPC_OK) return;
   } else if (http_code != 200) {
@@ -251,9 +252,11 @@ static void transfer_look_at_timer(struct clipc__engine_of_fetches *engine) {
   int n_running;
   long timeout_ms = -1;
   engine->timer_ns = 0;
-  if (engine->net->curl.multi_socket_action(engine->multi, CURL_SOCKET_TIMEOUT, 0, &n_running) != CURLM_OK) engine->broken = true;
+  if (engine->net->curl.multi_socket_action(engine->multi, CURL_SOCKET_TIMEOUT, 0, &n_running) != CURLM_OK)
+    engine->broken = true;
   /* libcurl says nothing when it still waits for the same moment, because its clock was a little behind. */
-  if (engine->timer_ns == 0 && engine->net->curl.multi_timeout(engine->multi, &timeout_ms) == CURLM_OK && timeout_ms >= 0)
+  if (engine->timer_ns == 0 && engine->net->curl.multi_timeout(engine->multi, &timeout_ms) == CURLM_OK &&
+      timeout_ms >= 0)
     engine->timer_ns = clipc_runtime_now_ns(engine->runtime) + ((int64_t)timeout_ms + 1) * 1000000;
 }
 
