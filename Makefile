@@ -1,5 +1,5 @@
 # clipc: make builds, make demo shows, make test proves; see README.md.
-#   BLAS=0  without OpenBLAS (it is loaded at run time, when it is asked for)      CURL=0  without libcurl (nothing calls it yet)      SAN=address,undefined  a sanitizer build, in build-san/
+#   BLAS=0  without OpenBLAS (it is loaded at run time, when it is asked for)      CURL=0  without libcurl and c-ares (loaded when the first URL comes)      SAN=address,undefined  a sanitizer build, in build-san/
 #   V=1     show the commands     DESTDIR, PREFIX  for make install
 .DEFAULT_GOAL := all
 BLAS ?= 1
@@ -7,7 +7,7 @@ CURL ?= 1
 SAN ?=
 PREFIX ?= /usr/local
 CFLAGS ?= $(if $(SAN),-O1,-O3) -g
-BUILD ?= build$(if $(SAN),-san)$(if $(filter 0,$(BLAS)),-noblas)
+BUILD ?= build$(if $(SAN),-san)$(if $(filter 0,$(BLAS)),-noblas)$(if $(filter 0,$(CURL)),-nocurl)
 Q := $(if $(V),,@)
 say = @printf '  %-5s %s\n' $(1) $(2)
 
@@ -31,9 +31,9 @@ HELPERS := $(filter-out $(TESTS),$(sort $(wildcard tests/*.c)))
 
 WARN := -std=c11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wframe-larger-than=4096
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
-ALL_CPPFLAGS := -Iinclude -Isrc -DCLIPC_BLAS=$(BLAS) $(CPPFLAGS)
+ALL_CPPFLAGS := -Iinclude -Isrc -DCLIPC_BLAS=$(BLAS) -DCLIPC_CURL=$(CURL) $(CPPFLAGS)
 ALL_CFLAGS = $(WARN) -ffp-contract=off -fPIC -fvisibility=hidden $(CFLAGS) $(SANFLAGS)
-LIBS := -lcjson -lutf8proc -lm -lpthread $(if $(filter 1,$(BLAS)),-ldl)
+LIBS := -lcjson -lutf8proc -lm -lpthread $(if $(filter 1,$(BLAS) $(CURL)),-ldl)
 
 OBJS     := $(SRCS:%.c=$(BUILD)/%.o)
 CLI_OBJS := $(CLI:%.c=$(BUILD)/%.o)
@@ -95,7 +95,7 @@ $(BUILD)/checkasm: $(CHECKASM:%.c=$(BUILD)/%.o) $(BUILD)/libclipc.a
 checkasm: $(BUILD)/checkasm # make checkasm ARGS=--bench
 	@$(BUILD)/checkasm $(ARGS)
 
-bench: all $(BUILD)/bench/products $(BUILD)/bench/stages
+bench: all $(BUILD)/bench/products $(BUILD)/bench/stages $(BUILD)/bench/scheduler
 
 # The stage table takes its times round the library's own calls.
 $(BUILD)/bench/stages: WRAP := -Wl,--wrap=clipc__linear_forward,--wrap=clipc__attention,--wrap=clipc__layer_norm
@@ -126,7 +126,7 @@ dist/clipc.h: include/clipc.h
 $(DIST_OBJ): dist/clipc.c dist/clipc.h
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
-	$(Q)$(CC) -Idist -DCLIPC_BLAS=$(BLAS) -std=c11 -Wall -Wextra $(CFLAGS) -fPIC -c $< -o $@
+	$(Q)$(CC) -Idist -DCLIPC_BLAS=$(BLAS) -DCLIPC_CURL=$(CURL) -std=c11 -Wall -Wextra $(CFLAGS) -fPIC -c $< -o $@
 
 # ---- install
 
