@@ -30,20 +30,20 @@ fi
 package() {
   case $manager:$1 in
   apt:stb) echo libstb-dev ;; apt:cjson) echo libcjson-dev ;; apt:utf8proc) echo libutf8proc-dev ;;
-  apt:openblas) echo libopenblas0-pthread ;; apt:curl) echo libcurl4-openssl-dev ;; apt:cmocka) echo libcmocka-dev ;;
+  apt:openblas) echo libopenblas0-pthread ;; apt:curl) echo libcurl4-openssl-dev ;; apt:cares) echo libc-ares-dev ;; apt:cmocka) echo libcmocka-dev ;;
   apt:cc) echo gcc libc6-dev ;; apt:clang) echo clang ;; apt:aarch64) echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;;
   apt:qemu) echo qemu-user ;; apt:bochs) echo bochs bochs-term bochsbios vgabios ;; apt:python) echo python3-numpy python3-pil python3-pytest ;;
   dnf:stb) echo stb-devel ;; dnf:cjson) echo cjson-devel ;; dnf:utf8proc) echo utf8proc-devel ;;
-  dnf:openblas) echo openblas-devel ;; dnf:curl) echo libcurl-devel ;; dnf:cmocka) echo libcmocka-devel ;;
+  dnf:openblas) echo openblas-devel ;; dnf:curl) echo libcurl-devel ;; dnf:cares) echo c-ares-devel ;; dnf:cmocka) echo libcmocka-devel ;;
   dnf:cc) echo gcc ;; dnf:clang) echo clang ;; dnf:aarch64) echo gcc-aarch64-linux-gnu ;; dnf:qemu) echo qemu-user ;;
   apk:stb) echo stb ;; apk:cjson) echo cjson-dev ;; apk:utf8proc) echo utf8proc-dev ;;
-  apk:openblas) echo openblas-dev ;; apk:curl) echo curl-dev ;; apk:cmocka) echo cmocka-dev ;;
+  apk:openblas) echo openblas-dev ;; apk:curl) echo curl-dev ;; apk:cares) echo c-ares-dev ;; apk:cmocka) echo cmocka-dev ;;
   apk:cc) echo build-base ;; apk:clang) echo clang ;; apk:qemu) echo qemu-x86_64 ;;
   pacman:stb) echo stb ;; pacman:cjson) echo cjson ;; pacman:utf8proc) echo libutf8proc ;;
-  pacman:openblas) echo openblas ;; pacman:curl) echo curl ;; pacman:cmocka) echo cmocka ;;
+  pacman:openblas) echo openblas ;; pacman:curl) echo curl ;; pacman:cares) echo c-ares ;; pacman:cmocka) echo cmocka ;;
   pacman:cc) echo gcc ;; pacman:clang) echo clang ;; pacman:aarch64) echo aarch64-linux-gnu-gcc ;; pacman:qemu) echo qemu-user ;;
   brew:stb) echo stb ;; brew:cjson) echo cjson ;; brew:utf8proc) echo utf8proc ;;
-  brew:openblas) echo openblas ;; brew:curl) echo curl ;; brew:cmocka) echo cmocka ;;
+  brew:openblas) echo openblas ;; brew:curl) echo curl ;; brew:cares) echo c-ares ;; brew:cmocka) echo cmocka ;;
   brew:clang) echo llvm ;; brew:qemu) echo qemu ;;
   esac
 }
@@ -72,7 +72,7 @@ openblas() {
 }
 case $(uname -m) in x86_64 | aarch64 | arm64) want_blas=$want_tests ;; *) want_blas=1 ;; esac
 [ "${BLAS:-1}" = 0 ] || [ $want_blas = 0 ] || need openblas openblas
-[ "${CURL:-1}" = 0 ] || need curl header curl/curl.h
+if [ "${CURL:-1}" != 0 ]; then need curl header curl/curl.h; need cares header ares.h; fi
 if [ $want_tests = 1 ]; then need cmocka header cmocka.h; fi
 if [ $want_all = 1 ]; then
   need clang command -v clang >/dev/null

@@ -78,6 +78,7 @@ static int load_run(clipc_task *task, void *frame) {
 static void hand_over(struct loading *loading) {
   struct clipc__entry *entry = loading->entry;
   entry->engine = loading->engine;
+  if (entry->engine.shared_bytes > 0) clipc__memory_shrink(loading->guard, entry->engine.shared_bytes);
   entry->guard = loading->guard;
   entry->more = loading->more;
   loading->guard = loading->more = NULL;

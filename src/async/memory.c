@@ -132,6 +132,13 @@ void clipc_memory_release(clipc_guard *guard) {
   memory_release(memory);
 }
 
+void clipc__memory_shrink(clipc_guard *guard, uint64_t n_bytes) {
+  if (guard == NULL || n_bytes >= guard->n_bytes) return;
+  uint64_t n_spare = guard->n_bytes - n_bytes;
+  guard->n_bytes = n_bytes;
+  memory_put_back(guard->memory, n_spare);
+}
+
 clipc_status clipc_memory_usage(clipc_runtime *runtime, uint64_t *used, uint64_t *budget, clipc_error *error) {
   if (runtime == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_memory_usage: runtime is NULL");
   struct clipc__memory *memory;

@@ -3,7 +3,7 @@
  *   registry --key--> entry (a model: engine, memory) --capability--> pool --> seats, each with a worker
  *
  *   registry.c  names, lookups, opening and closing      submit.c  a request goes to a seat's channel; fetching first
- *   keeper.c    the one task that changes pools: spawns, evicts, replaces, times out
+ *   keeper.c    the one task that changes pools: spawns, evicts, replaces, times out; spawn.c  its seats and orders
  *   load.c      the task of a loader                     worker.c  the task of a worker
  *   memory.c    the budget                               metrics.c what is counted */
 #ifndef CLIPC_POOL_H
@@ -31,7 +31,8 @@ struct clipc__seat {
   struct clipc__waiter waiter; /* its worker, until the model is loaded */
   bool told_to_go;       /* the keeper's */
   bool was_ready;        /* the last worker's; written by it */
-  clipc_error failure;   /* why it FAILED, or why the model could not be loaded */
+  clipc_error failure;   /* why it FAILED; the worker's, before `left` */
+  clipc_error load_error; /* why the model could not be loaded; the keeper's, before `load_failed` */
 };
 
 struct clipc_pool {
@@ -120,7 +121,7 @@ CLIPC_PRIVATE bool clipc__registries_evict(clipc_runtime *runtime, const struct 
 /* A request of the pool is complete. */
 CLIPC_PRIVATE void clipc__pool_left(struct clipc_pool *pool, clipc_pending *pending);
 /* Gives a request, and the reference that comes with it, to a seat or to the backlog; CLIPC_OK or _QUEUE_FULL.
- *   forced  the backlog takes it whatever is there already */
+ *   forced  the backlog takes it whatever is there already, without a word to the keeper */
 CLIPC_PRIVATE clipc_status clipc__pool_dispatch(struct clipc_pool *pool, clipc_pending *pending, bool forced);
 /* Completes all that is under way. */
 CLIPC_PRIVATE void clipc__pool_fail(struct clipc_pool *pool, clipc_status status, const char *sentence);
@@ -134,7 +135,8 @@ CLIPC_PRIVATE clipc_pending *clipc__seat_take(struct clipc__seat *seat, enum cli
 /* ---- keeper.c */
 CLIPC_PRIVATE extern const clipc_task_kind clipc__keeper_kind;
 struct clipc__keeper {
-  clipc_registry *registry;
+  clipc_registry *registry; /* with a reference */
+  int64_t next_ns;          /* when to look, whatever happens; INT64_MAX = need not */
 };
 
 /* ---- load.c */
@@ -156,6 +158,12 @@ CLIPC_PRIVATE clipc_status clipc__worker_start(struct clipc__seat *seat, const s
 /* The status that those get who wait for something that could not be spawned. */
 CLIPC_PRIVATE clipc_status clipc__spawn_status(clipc_status status);
 
+/* ---- spawn.c */
+/* Makes a worker, and has the model loaded where it is not. The keeper calls it; the order's guard and pending are used
+ * up, whatever comes. */
+CLIPC_PRIVATE clipc_status clipc__pool_spawn(struct clipc_pool *pool, const struct clipc__order *order,
+                                             clipc_error *error);
+
 /* ---- memory.c */
 struct clipc__claim { /* all zero at first; in the task's frame */
   struct clipc__claim *next, *previous;
@@ -167,6 +175,7 @@ struct clipc__claim { /* all zero at first; in the task's frame */
 CLIPC_PRIVATE int clipc__memory_claim(clipc_task *task, struct clipc__claim *claim, clipc_guard **out, uint64_t n_bytes,
                                       bool may_evict, const struct clipc__entry *except, clipc_error *error);
 CLIPC_PRIVATE void clipc__memory_give_up(struct clipc__claim *claim); /* where the task ends before an answer */
+CLIPC_PRIVATE void clipc__memory_shrink(clipc_guard *guard, uint64_t n_bytes); /* to less; NULL is fine */
 CLIPC_PRIVATE void clipc__memory_look_again(clipc_runtime *runtime);  /* something was evicted */
 CLIPC_PRIVATE void clipc__memory_trim(void); /* freed memory goes back to the system */
 

@@ -169,7 +169,7 @@ static clipc_status enter_backlog(struct clipc_pool *pool, clipc_pending *pendin
     atomic_fetch_add(&pool->n_backlog, 1);
   }
   clipc__unlock(&pool->lock);
-  if (room) clipc__registry_attend(pool->registry);
+  if (room && !forced) clipc__registry_attend(pool->registry);
   return room ? CLIPC_OK : CLIPC_E_QUEUE_FULL;
 }
 
@@ -244,7 +244,12 @@ static int hand_on(clipc_task *task, struct fetching *fetching) {
     struct clipc__seat *seats[CLIPC__MAX_SEATS];
     if (clipc__pool_dispatch(pool, fetching->pending, false) == CLIPC_OK) return CLIPC_OK;
     size_t n, chosen = choose_seat(pool, seats, &n);
-    if (n == 0) return (int)clipc__pool_dispatch(pool, fetching->pending, true);
+    if (n == 0) {
+      clipc_registry *registry = pool->registry;
+      clipc__pool_dispatch(pool, fetching->pending, true);
+      clipc__registry_attend(registry);
+      return CLIPC_OK;
+    }
     fetching->seat = seats[chosen];
     fetching->pending->seat = fetching->seat;
     atomic_fetch_add(&fetching->seat->load, 1);

@@ -36,10 +36,10 @@ struct clipc__vision {
   struct clipc__vision_config config;
   size_t grid_height, grid_width, n_tokens; /* n_tokens = 1 + grid_height * grid_width */
   struct clipc__levels levels;
-  struct clipc__linear patch_embedding;     /* [width, 3 * patch * patch] */
-  const float *class_embedding;             /* [width] */
-  const float *position_embedding;          /* [n_tokens, width] */
-  struct clipc__norm ln_pre;                /* unless config.ln_pre is false */
+  struct clipc__linear patch_embedding; /* [width, 3 * patch * patch] */
+  const float *class_embedding;         /* [width] */
+  const float *position_embedding;      /* [n_tokens, width] */
+  struct clipc__norm ln_pre;            /* unless config.ln_pre is false */
   struct clipc__transformer transformer;
   struct clipc__norm ln_post;
   struct clipc__linear projection; /* [embedding, width], where config.projection */
