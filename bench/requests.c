@@ -72,7 +72,8 @@ struct stage {
 
 static int open_model(clipc_task *task, void *frame, const clipc_loader *loader, clipc_engine *engine, clipc_error *error) {
   (void)task, (void)frame;
-  return clipc_model_engine(engine, (clipc_model *)(uintptr_t)loader->source, loader->max_batch, error);
+  return clipc_model_engine(engine, (clipc_model *)(uintptr_t)loader->source,
+                            &(clipc_session_options){.max_batch = (int)loader->max_batch}, error);
 }
 
 static void open_stage(struct stage *stage, size_t max_batch, int max_workers) {

@@ -993,8 +993,11 @@ struct clipc_loader {
 CLIPC_API clipc_loader clipc_model_loader(const char *path, const clipc_options *options);
 
 /* The engine of a model that is open already, whose memory is its owner's affair: a reference is taken, and given back by
- * release. Returns CLIPC_OK, _INVALID, _NO_MEMORY. */
-CLIPC_API clipc_status clipc_model_engine(clipc_engine *out, clipc_model *model, size_t max_batch, clipc_error *error);
+ * release.
+ *   options  of its workers' sessions; NULL or a max_batch of 0: 32 at once
+ * Returns CLIPC_OK, _INVALID, _NO_MEMORY. */
+CLIPC_API clipc_status clipc_model_engine(clipc_engine *out, clipc_model *model, const clipc_session_options *options,
+                                          clipc_error *error);
 
 /* ------------------------------------------------------------------ registry */
 

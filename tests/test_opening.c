@@ -74,11 +74,9 @@ static size_t embed_everything(float vectors[N_VECTOR], clipc_model *model, clip
     status = clipc_embed_ids(session, ids, COUNT(ids), vectors + n, error);
     n += dimension;
     clipc_error none = {CLIPC_OK, ""};
-    if (status == CLIPC_OK &&
-        clipc_embed_text(session, "a photo of a red car", vectors + n, &none) == CLIPC_OK) /* not all have words */
-      n += dimension;
-    else
-      assert_int_equal(none.status, CLIPC_E_MODEL);
+    if (status == CLIPC_OK) clipc_embed_text(session, "a photo of a red car", vectors + n, &none);
+    if (status == CLIPC_OK && none.status == CLIPC_OK) n += dimension;
+    assert_true(none.status == CLIPC_OK || none.status == CLIPC_E_MODEL); /* not all have words */
   }
   clipc_session_close(session);
   return status == CLIPC_OK ? n : 0;
@@ -86,8 +84,9 @@ static size_t embed_everything(float vectors[N_VECTOR], clipc_model *model, clip
 
 static void compare_ways(const char *path, const clipc_options *options) {
   static float expected[N_VECTOR], vectors[N_VECTOR];
-  static const struct steps ways[] = {{.step_bytes = 0}, {.step_bytes = 0, .ready = true}, {.step_bytes = 1},
-                                      {.step_bytes = 1, .ready = true}, {.step_bytes = 70000}, {.step_bytes = SIZE_MAX}};
+  static const struct steps ways[] = {{.step_bytes = 0},     {.step_bytes = 0, .ready = true},
+                                      {.step_bytes = 1},     {.step_bytes = 1, .ready = true},
+                                      {.step_bytes = 70000}, {.step_bytes = SIZE_MAX}};
   clipc_error error = {CLIPC_OK, ""};
   clipc_model *model;
   if (clipc_model_open(&model, path, options, &error) != CLIPC_OK) fail_msg("%s", error.message);
@@ -150,7 +149,8 @@ static void test_same_model(void **state) {
 static void test_same_packed(void **state) {
   (void)state;
   for (int i = 0; i < 6; i++) {
-    clipc_options options = {.precision = (clipc_precision)(i % 3), .tier = i < 3 ? CLIPC_TIER_BEST : CLIPC_TIER_PLAIN_C};
+    clipc_options options = {.precision = (clipc_precision)(i % 3),
+                             .tier = i < 3 ? CLIPC_TIER_BEST : CLIPC_TIER_PLAIN_C};
     char *path = packed_of("models/tiny", &options);
     options.tier = CLIPC_TIER_BEST;
     for (int verify = 0; verify < 3; verify++) {
@@ -397,13 +397,43 @@ static void compare_json(const char *text, size_t n_text, size_t step) {
 static void test_json_pieces(void **state) {
   (void)state;
   random_start(0);
-  static const char *const texts[] = {
-      "{}", " { } ", "{\"a\":1}", "{\"a\":1,}", "{,\"a\":1}", "{\"a\":[]}", "{\"a\":[],}", "{\"a\":[1,[2] 3]}",
-      "{\"a\":[[1] [2]]}", "{\"a\":{} \"b\":1}", "{\"a\":{},\"b\":{\"c\":[1,[2,{\"d\":[[[]]]}],3]}} ", "{\"a\":[1}",
-      "{\"a\" {}}", "{\"a\":1 {}}", "{\"\\\"[{\":\"\\\\\",\"b\":\"}\"}", "{\"a\":1}}", "{\"a\":1} {}", "[1]", "[]", "1",
-      "", "   ", "{", "{\"a\":", "{\"a\":\"b\\", "{\"a\":[{\"b\":[{\"c\":[1,2]},{}]},[]],\"a\":{}}", "{\"a\":{]}",
-      "{\"a\":[,]}", "{\"a\":[[],,[]]}", "{\"a\":[[],]}", "{[]}", "{{}}", "{\"a\":1:{}}", "\xef\xbb\xbf{\"a\":[1]}",
-      "{\"a\":\x01[1]}", "{\"a\":[1]\x01,\"b\":2}", "x{\"a\":1}"};
+  static const char *const texts[] = {"{}",
+                                      " { } ",
+                                      "{\"a\":1}",
+                                      "{\"a\":1,}",
+                                      "{,\"a\":1}",
+                                      "{\"a\":[]}",
+                                      "{\"a\":[],}",
+                                      "{\"a\":[1,[2] 3]}",
+                                      "{\"a\":[[1] [2]]}",
+                                      "{\"a\":{} \"b\":1}",
+                                      "{\"a\":{},\"b\":{\"c\":[1,[2,{\"d\":[[[]]]}],3]}} ",
+                                      "{\"a\":[1}",
+                                      "{\"a\" {}}",
+                                      "{\"a\":1 {}}",
+                                      "{\"\\\"[{\":\"\\\\\",\"b\":\"}\"}",
+                                      "{\"a\":1}}",
+                                      "{\"a\":1} {}",
+                                      "[1]",
+                                      "[]",
+                                      "1",
+                                      "",
+                                      "   ",
+                                      "{",
+                                      "{\"a\":",
+                                      "{\"a\":\"b\\",
+                                      "{\"a\":[{\"b\":[{\"c\":[1,2]},{}]},[]],\"a\":{}}",
+                                      "{\"a\":{]}",
+                                      "{\"a\":[,]}",
+                                      "{\"a\":[[],,[]]}",
+                                      "{\"a\":[[],]}",
+                                      "{[]}",
+                                      "{{}}",
+                                      "{\"a\":1:{}}",
+                                      "\xef\xbb\xbf{\"a\":[1]}",
+                                      "{\"a\":\x01[1]}",
+                                      "{\"a\":[1]\x01,\"b\":2}",
+                                      "x{\"a\":1}"};
   for (size_t i = 0; i < COUNT(texts); i++)
     for (size_t step = 1; step < 4; step++) compare_json(texts[i], strlen(texts[i]), step);
   static char text[200000];
@@ -412,11 +442,15 @@ static void test_json_pieces(void **state) {
     size_t n = (size_t)snprintf(text, sizeof text, "{\"added\":[{\"id\":1}],\"model\":{\"type\":\"BPE\",\"vocab\":{");
     uint32_t n_members = round % 10 == 0 ? 4000 : random_below(40);
     for (uint32_t i = 0; i < n_members; i++)
-      n += (size_t)snprintf(text + n, sizeof text - n, "%s\"%c\\\"t%u</w>\": %u", i ? ", " : "", marks[random_below(7) % 6],
-                            i, i);
+      n += (size_t)snprintf(text + n, sizeof text - n, "%s\"%c\\\"t%u</w>\": %u", i ? ", " : "",
+                            marks[random_below(7) % 6], i, i);
     n += (size_t)snprintf(text + n, sizeof text - n, "},\"merges\":[");
     for (uint32_t i = 0; i < n_members; i++)
-      n += (size_t)snprintf(text + n, sizeof text - n, i % 2 ? ",[\"a%u\",\"b\"]" : "%c\"a%u b\"", i % 2 ? (int)i : i ? ',' : ' ', i);
+      n += (size_t)snprintf(text + n, sizeof text - n, i % 2 ? ",[\"a%u\",\"b\"]" : "%c\"a%u b\"",
+                            i % 2 ? (int)i
+                            : i   ? ','
+                                  : ' ',
+                            i);
     n += (size_t)snprintf(text + n, sizeof text - n, "]},\"x\":null}");
     for (int k = 0; k < round % 3; k++) text[random_below((uint32_t)n)] = marks[random_below(sizeof marks - 1)];
     compare_json(text, n, round % 2 ? SIZE_MAX : 1 + random_below(3000));
@@ -435,7 +469,8 @@ static void test_longest_step(void **state) {
     clipc_opening *opening;
     clipc_model *model = NULL;
     clipc_error error = {CLIPC_OK, ""};
-    assert_int_equal(clipc_model_open_begin(&opening, folder, &(clipc_options){.n_threads = threads}, &error), CLIPC_OK);
+    assert_int_equal(clipc_model_open_begin(&opening, folder, &(clipc_options){.n_threads = threads}, &error),
+                     CLIPC_OK);
     while (model == NULL) {
       struct timespec a, b;
       clock_gettime(CLOCK_MONOTONIC, &a);
@@ -458,14 +493,10 @@ static void test_longest_step(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_same_model),
-      cmocka_unit_test(test_same_packed),
-      cmocka_unit_test(test_ends),
-      cmocka_unit_test(test_given_up_and_failing_memory),
-      cmocka_unit_test(test_same_sentences),
-      cmocka_unit_test(test_damaged_tower),
-      cmocka_unit_test(test_ready_is_ready),
-      cmocka_unit_test(test_json_pieces),
+      cmocka_unit_test(test_same_model),     cmocka_unit_test(test_same_packed),
+      cmocka_unit_test(test_ends),           cmocka_unit_test(test_given_up_and_failing_memory),
+      cmocka_unit_test(test_same_sentences), cmocka_unit_test(test_damaged_tower),
+      cmocka_unit_test(test_ready_is_ready), cmocka_unit_test(test_json_pieces),
       cmocka_unit_test(test_longest_step),
   };
   return cmocka_run_group_tests_name("opening", tests, test_folder_make, test_folder_remove);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -39,7 +40,8 @@ struct web_server {
   atomic_bool stop;
   int epoll_fd, listening[2], ports[2], name_fd;
   char name_server[32];
-  atomic_int accepted[2], n_open, most_open, n_questions;
+  atomic_int accepted[2], most_open, n_questions;
+  int n_open;
   const struct web_name *names;
   size_t n_names;
   int n_asked[WEB_MAX_NAMES];
@@ -153,6 +155,17 @@ static void watch(struct web_server *s, struct web_connection *c, bool writing) 
   epoll_ctl(s->epoll_fd, EPOLL_CTL_MOD, c->fd, &event);
 }
 
+/* Those that the other side has not closed. */
+static int count_open(const struct web_server *s) {
+  int n_open = 0;
+  for (const struct web_connection *c = s->first; c; c = c->next) {
+    struct tcp_info info;
+    socklen_t n = sizeof info;
+    n_open += getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &n) == 0 && info.tcpi_state == TCP_ESTABLISHED;
+  }
+  return n_open;
+}
+
 static void take_connections(struct web_server *s, int which) {
   for (int fd; (fd = accept4(s->listening[which], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0;) {
     struct web_connection *c = calloc(1, sizeof *c);
@@ -163,13 +176,15 @@ static void take_connections(struct web_server *s, int which) {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
     epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, fd, &event);
     atomic_fetch_add(&s->accepted[which], 1);
-    int n_open = atomic_fetch_add(&s->n_open, 1) + 1;
-    if (n_open > atomic_load(&s->most_open)) atomic_store(&s->most_open, n_open);
+    if (++s->n_open > atomic_load(&s->most_open)) {
+      int n_open = count_open(s);
+      if (n_open > atomic_load(&s->most_open)) atomic_store(&s->most_open, n_open);
+    }
   }
 }
 
 static void drop_connection(struct web_server *s, struct web_connection *c) {
-  atomic_fetch_sub(&s->n_open, 1); /* before its peer can know */
+  s->n_open--;
   close(c->fd);
   if (c->next) c->next->previous = c->previous;
   if (c->previous)

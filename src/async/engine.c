@@ -15,10 +15,12 @@
 /* ---- the engine: a model and its memory */
 
 struct clip_model {
-  clipc_allocator inner; /* of all zeros: malloc */
+  clipc_allocator inner;   /* of all zeros: malloc */
+  clipc_allocator counted; /* theirs, which counts */
   atomic_size_t n_bytes; /* that the model and its sessions have */
   clipc_model *model;
   size_t max_batch;
+  bool raw; /* as clipc_session_options */
 };
 
 enum { CLIP_HEADER = 16 }; /* before each piece of memory: its size */
@@ -44,6 +46,16 @@ static void counted_release(void *context, void *memory) {
     clip->inner.release(clip->inner.context, start);
   else
     free(start);
+}
+
+/* A model is still to be set. */
+static struct clip_model *make_clip(const clipc_allocator *inner, size_t max_batch) {
+  struct clip_model *clip = clipc__alloc_zeroed(inner, 1, sizeof *clip);
+  if (clip == NULL) return NULL;
+  clip->inner = *inner;
+  clip->counted = (clipc_allocator){counted_allocate, counted_release, clip};
+  clip->max_batch = max_batch == 0 ? 32 : max_batch > 65536 ? 65536 : max_batch;
+  return clip;
 }
 
 static void clip_release(void *self) {
@@ -96,27 +108,27 @@ static void clip_close_worker(void *self, void *worker) {
   struct clip_worker *w = worker;
   const struct clip_model *clip = self;
   void *arrays[] = {w->images, w->texts, w->items, w->errors, w->rows};
-  for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) clipc__free(&clip->inner, arrays[i]);
+  for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) clipc__free(&clip->counted, arrays[i]);
   free_labels(&w->labels);
   clipc_session_close(w->session);
-  clipc__free(&clip->inner, w);
+  clipc__free(&clip->counted, w);
 }
 
 static clipc_status clip_open_worker(void *self, void **worker, clipc_error *error) {
   struct clip_model *clip = self;
   const size_t n = clip->max_batch, dimension = clipc_embedding_dimension(clip->model);
-  struct clip_worker *w = clipc__alloc_zeroed(&clip->inner, 1, sizeof *w);
+  struct clip_worker *w = clipc__alloc_zeroed(&clip->counted, 1, sizeof *w);
   if (w == NULL) return clipc__no_memory(error, "a worker");
   w->clip = clip;
-  w->labels.bytes.allocator = w->labels.said.allocator = clip->inner;
-  w->images = clipc__alloc(&clip->inner, n, sizeof *w->images);
-  w->texts = clipc__alloc(&clip->inner, n, sizeof *w->texts);
-  w->items = clipc__alloc(&clip->inner, n, sizeof *w->items);
-  w->errors = clipc__alloc(&clip->inner, n, sizeof *w->errors);
-  w->rows = clipc__alloc(&clip->inner, n, dimension * sizeof *w->rows);
+  w->labels.bytes.allocator = w->labels.said.allocator = clip->counted;
+  w->images = clipc__alloc(&clip->counted, n, sizeof *w->images);
+  w->texts = clipc__alloc(&clip->counted, n, sizeof *w->texts);
+  w->items = clipc__alloc(&clip->counted, n, sizeof *w->items);
+  w->errors = clipc__alloc(&clip->counted, n, sizeof *w->errors);
+  w->rows = clipc__alloc(&clip->counted, n, dimension * sizeof *w->rows);
   clipc_status status = CLIPC_OK;
   if (!w->images || !w->texts || !w->items || !w->errors || !w->rows) status = clipc__no_memory(error, "a worker");
-  const clipc_session_options options = {.max_batch = (int)n};
+  const clipc_session_options options = {.max_batch = (int)n, .raw = clip->raw};
   if (status == CLIPC_OK) status = clipc_session_open(&w->session, clip->model, &options, error);
   if (status == CLIPC_OK)
     *worker = w;
@@ -199,7 +211,7 @@ static bool say_labels(struct clip_labels *labels, const clipc_request *request)
 /* *same: the vectors of these labels are there. Else they are about to be computed. */
 static clipc_status begin_labels(struct clip_worker *w, const clipc_request *request, bool *same, clipc_error *error) {
   struct clip_labels *labels = &w->labels;
-  const clipc_allocator *allocator = &w->clip->inner;
+  const clipc_allocator *allocator = &w->clip->counted;
   const size_t dimension = clipc_embedding_dimension(w->clip->model);
   struct clipc__bytes bytes = {.allocator = *allocator};
   if (!spell_labels(&bytes, request)) {
@@ -323,15 +335,17 @@ static clipc_engine clip_engine(struct clip_model *clip) {
                         .release = clip_release};
 }
 
-clipc_status clipc_model_engine(clipc_engine *out, clipc_model *model, size_t max_batch, clipc_error *error) {
+clipc_status clipc_model_engine(clipc_engine *out, clipc_model *model, const clipc_session_options *options,
+                                clipc_error *error) {
   if (out == NULL || model == NULL)
     return clipc__fail(error, CLIPC_E_INVALID, "clipc_model_engine: %s is NULL", out ? "model" : "out");
-  if (max_batch > 65536) return clipc__fail(error, CLIPC_E_INVALID, "max_batch: %zu is above 65536", max_batch);
-  const clipc_allocator inner = {0};
-  struct clip_model *clip = clipc__alloc_zeroed(&inner, 1, sizeof *clip);
+  int max_batch = options ? options->max_batch : 0;
+  if (max_batch < 0 || max_batch > 65536)
+    return clipc__fail(error, CLIPC_E_INVALID, "max_batch: %d is not in 0 .. 65536", max_batch);
+  struct clip_model *clip = make_clip(&(clipc_allocator){0}, (size_t)max_batch);
   if (clip == NULL) return clipc__no_memory(error, "an engine");
+  clip->raw = options && options->raw;
   clip->model = clipc_model_retain(model);
-  clip->max_batch = max_batch ? max_batch : 32;
   *out = clip_engine(clip);
   return CLIPC_OK;
 }
@@ -344,12 +358,11 @@ struct clip_loading {
 static clipc_status clip_begin_loading(struct clip_loading *loading, const clipc_loader *loader, clipc_error *error) {
   if (loader->source == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_model_loader: path is NULL");
   clipc_options options = loader->options ? *(const clipc_options *)loader->options : (clipc_options){0};
-  loading->clip = clipc__alloc_zeroed(&options.allocator, 1, sizeof *loading->clip);
+  if ((options.allocator.allocate == NULL) != (options.allocator.release == NULL))
+    return clipc__fail(error, CLIPC_E_INVALID, "option allocator: one function of two");
+  loading->clip = make_clip(&options.allocator, loader->max_batch);
   if (loading->clip == NULL) return clipc__no_memory(error, "an engine");
-  loading->clip->inner = options.allocator;
-  loading->clip->max_batch = loader->max_batch ? loader->max_batch : 32;
-  if (loading->clip->max_batch > 65536) loading->clip->max_batch = 65536;
-  options.allocator = (clipc_allocator){counted_allocate, counted_release, loading->clip};
+  options.allocator = loading->clip->counted;
   return clipc_model_open_begin(&loading->opening, loader->source, &options, error);
 }
 

@@ -183,7 +183,7 @@ static bool fetch_work(fetch_engine *engine) {
   bool more = clipc__transfers_turn(engine, FETCH_EVENTS);
   more |= clipc__origins_turn(engine, FETCH_STARTS, now_ns);
   fetch_look_at_times(engine, now_ns);
-  if (engine->broken) {
+  if (engine->broken || clipc__resolver_broken(engine->resolver)) {
     clipc_error error;
     clipc__no_memory(&error, "a connection");
     while (engine->first) clipc__fetch_finish(engine->first, CLIPC_E_NO_MEMORY, &error);
@@ -399,7 +399,7 @@ int clipc__fetch_await(clipc_task *task, struct clipc__fetch *fetch) {
 }
 
 const clipc_error *clipc__fetch_error(const struct clipc__fetch *fetch) {
-  return fetch->error.status == CLIPC_OK ? NULL : &fetch->error;
+  return !clipc__fetch_done(fetch) || fetch->error.status == CLIPC_OK ? NULL : &fetch->error;
 }
 
 const struct clipc__bytes *clipc__fetch_body(const struct clipc__fetch *fetch) { return &fetch->body; }

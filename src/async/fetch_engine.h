@@ -87,7 +87,7 @@ struct clipc__engine_of_fetches {
   struct clipc__resolver *resolver;
   CURLM *multi;
   struct clipc__watches watches;
-  bool broken;      /* libcurl lost a socket: everything is made anew */
+  bool broken;      /* a socket is lost: everything is made anew */
   int64_t timer_ns; /* libcurl's; 0 = none */
   int64_t look_ns;  /* nobody's time is up before; INT64_MAX */
   int64_t idle_ns;  /* since when nothing is fetched; 0 = something is */

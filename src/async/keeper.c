@@ -211,7 +211,10 @@ static void see_load(struct clipc__entry *entry) {
   if (atomic_load(&entry->state) != CLIPC__LOADING || !atomic_load(&entry->load_ended)) return;
   bool failed = entry->load_error.status != CLIPC_OK;
   if (!failed) {
-    atomic_store(&entry->dimension, entry->engine.dimension);
+    if (atomic_load(&entry->dimension) == 0) {
+      entry->dimensions = entry->engine.dimension;
+      atomic_store(&entry->dimension, entry->engine.dimension);
+    }
     atomic_fetch_add(&entry->registry->counters.n_loads, 1);
   } else {
     clipc__log(entry->registry->runtime, CLIPC_LOG_ERROR, "%s: %s", entry->key, entry->load_error.message);

@@ -3,6 +3,7 @@
  *   registry --key--> entry (a model: engine, memory) --capability--> pool --> seats, each with a worker
  *
  *   registry.c  names, lookups, opening and closing      submit.c  a request goes to a seat's channel; fetching first
+ *   tables.c    the five capabilities                    ping.c    whether a worker works
  *   keeper.c    the one task that changes pools: spawns, evicts, replaces, times out; spawn.c  its seats and orders
  *   load.c      the task of a loader                     worker.c  the task of a worker
  *   memory.c    the budget                               metrics.c what is counted */
@@ -75,7 +76,8 @@ struct clipc__entry {
   clipc_error load_error;
   clipc_engine engine;     /* LOADED */
   clipc_guard *guard, *more; /* for its memory: what was expected, and what it took beyond */
-  atomic_size_t dimension; /* of the engine that was loaded last */
+  size_t dimensions;       /* the one that there is; written before */
+  atomic_size_t dimension; /* of the engine that was loaded first; 0 before */
   atomic_llong used_ns;    /* a request was made */
 };
 
@@ -118,6 +120,13 @@ CLIPC_PRIVATE struct clipc__entry *clipc__registry_find(const clipc_registry *re
 CLIPC_PRIVATE bool clipc__registries_evict(clipc_runtime *runtime, const struct clipc__entry *except);
 
 /* ---- submit.c */
+/* A pending result that is over already; NULL without memory. */
+CLIPC_PRIVATE clipc_pending *clipc__request_refuse(clipc_runtime *runtime, const clipc_request *request,
+                                                   clipc_status status, const char *sentence);
+/* When it was made, and when it must be complete. */
+CLIPC_PRIVATE void clipc__request_time(clipc_pending *pending, const clipc_registry *registry);
+/* Into the list of what is under way; false: the pool is closed. */
+CLIPC_PRIVATE bool clipc__pool_enter(struct clipc_pool *pool, clipc_pending *pending);
 /* A request of the pool is complete. */
 CLIPC_PRIVATE void clipc__pool_left(struct clipc_pool *pool, clipc_pending *pending);
 /* Gives a request, and the reference that comes with it, to a seat or to the backlog; CLIPC_OK or _QUEUE_FULL.
@@ -129,6 +138,7 @@ CLIPC_PRIVATE void clipc__pool_fail(struct clipc_pool *pool, clipc_status status
 CLIPC_PRIVATE int64_t clipc__pool_expire(struct clipc_pool *pool, int64_t now_ns);
 /* The oldest of the backlog, or NULL. */
 CLIPC_PRIVATE clipc_pending *clipc__pool_backlog(struct clipc_pool *pool);
+CLIPC_PRIVATE void clipc__seat_posted(struct clipc__seat *seat); /* after a message: its worker may just have gone */
 CLIPC_PRIVATE bool clipc__seat_is_empty(const struct clipc__seat *seat);
 CLIPC_PRIVATE clipc_pending *clipc__seat_take(struct clipc__seat *seat, enum clipc__queue queue); /* without waiting */
 

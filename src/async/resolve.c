@@ -17,6 +17,7 @@ struct clipc__resolver {
   struct clipc__watches watches;
   ares_channel channel;
   int n_asked;
+  bool broken; /* a socket is not watched */
 };
 
 struct resolve_question {
@@ -28,8 +29,7 @@ struct resolve_question {
 static void resolve_socket(void *context, ares_socket_t fd, int readable, int writable) {
   struct clipc__resolver *resolver = context;
   uint32_t events = (readable ? (uint32_t)EPOLLIN : 0) | (writable ? (uint32_t)EPOLLOUT : 0);
-  if (clipc__watches_set(&resolver->watches, fd, events, NULL) != CLIPC_OK) /* its time-out ends the question */
-    clipc__log(resolver->runtime, CLIPC_LOG_WARNING, "a name server's socket cannot be watched");
+  if (clipc__watches_set(&resolver->watches, fd, events, NULL) != CLIPC_OK) resolver->broken = true;
 }
 
 clipc_status clipc__resolver_open(struct clipc__resolver **out, clipc_task *task, const char *servers,
@@ -115,6 +115,8 @@ static void resolve_ready(void *context, int fd, uint32_t events) {
   resolver->net->ares.process_fd(resolver->channel, events & EPOLLIN ? fd : ARES_SOCKET_BAD,
                                  events & EPOLLOUT ? fd : ARES_SOCKET_BAD);
 }
+
+bool clipc__resolver_broken(const struct clipc__resolver *resolver) { return resolver->broken; }
 
 void clipc__resolver_turn(struct clipc__resolver *resolver) {
   if (resolver->n_asked == 0 && resolver->watches.n == 0) return;

@@ -27,6 +27,8 @@ CLIPC_PRIVATE void clipc__resolver_close(struct clipc__resolver *resolver);
 CLIPC_PRIVATE void clipc__resolver_ask(struct clipc__resolver *resolver, const char *host,
                                        void (*done)(void *context, const struct clipc__answer *answer), void *context);
 CLIPC_PRIVATE void clipc__resolver_turn(struct clipc__resolver *resolver);
+/* There was no memory for a socket: close it. */
+CLIPC_PRIVATE bool clipc__resolver_broken(const struct clipc__resolver *resolver);
 /* When the next turn must be at the latest, counted from now_ns; INT64_MAX = nothing is asked. */
 CLIPC_PRIVATE int64_t clipc__resolver_next_ns(const struct clipc__resolver *resolver, int64_t now_ns);
 

@@ -9,7 +9,7 @@
 
 /* ---- the list of what is under way */
 
-static bool enter_pool(struct clipc_pool *pool, clipc_pending *pending) {
+bool clipc__pool_enter(struct clipc_pool *pool, clipc_pending *pending) {
   const clipc_registry *registry = pool->registry;
   clipc__lock(&pool->lock);
   bool open = !pool->closed && !atomic_load(&registry->closing) && !atomic_load(&registry->stopping);
@@ -136,8 +136,7 @@ static size_t choose_seat(struct clipc_pool *pool, struct clipc__seat *seats[], 
   return atomic_load(&seats[b]->load) < atomic_load(&seats[a]->load) ? b : a;
 }
 
-/* After a message was sent: the worker may have gone just before. */
-static void posted_to(struct clipc__seat *seat) {
+void clipc__seat_posted(struct clipc__seat *seat) {
   if (clipc__seat_is_empty(seat)) clipc__registry_attend(seat->pool->registry);
 }
 
@@ -149,7 +148,7 @@ static bool post(struct clipc__seat *seat, clipc_pending *pending) {
     atomic_fetch_sub(&seat->load, 1);
     return false;
   }
-  posted_to(seat);
+  clipc__seat_posted(seat);
   if (before > 0 && !atomic_exchange(&pool->wants_more, true)) clipc__registry_attend(pool->registry);
   return true;
 }
@@ -257,7 +256,7 @@ static int hand_on(clipc_task *task, struct fetching *fetching) {
   int status = clipc_channel_send(task, fetching->seat->channels[fetching->pending->queue], &fetching->pending);
   if (status == CLIPC_WAITING) return status;
   if (status == CLIPC_OK)
-    posted_to(fetching->seat);
+    clipc__seat_posted(fetching->seat);
   else
     atomic_fetch_sub(&fetching->seat->load, 1);
   return status;
@@ -323,9 +322,8 @@ static clipc_status fetch_first(struct clipc_pool *pool, clipc_pending *pending,
 
 /* ---- requests */
 
-/* A pending result that is over already. */
-static clipc_pending *refuse(clipc_runtime *runtime, const clipc_request *request, clipc_status status,
-                             const char *sentence) {
+clipc_pending *clipc__request_refuse(clipc_runtime *runtime, const clipc_request *request, clipc_status status,
+                                     const char *sentence) {
   clipc_request rest = {.is_batch = 1};
   if (request) {
     rest.done = request->done;
@@ -351,6 +349,14 @@ static enum clipc__queue queue_of(const clipc_request *request) {
                                                          : CLIPC__QUEUE_SINGLE;
 }
 
+void clipc__request_time(clipc_pending *pending, const clipc_registry *registry) {
+  pending->submitted_ns = clipc_runtime_now_ns(registry->runtime);
+  int64_t timeout_ms = pending->call.request.timeout_ms;
+  if (timeout_ms == 0) timeout_ms = registry->options.request_timeout_ms;
+  if (timeout_ms > 0 && timeout_ms < (INT64_MAX - pending->submitted_ns) / 1000000)
+    pending->deadline_ns = pending->submitted_ns + timeout_ms * 1000000;
+}
+
 static void start_request(struct clipc_pool *pool, clipc_pending *pending) {
   clipc_error error = {CLIPC_OK, ""};
   clipc_status status;
@@ -370,25 +376,22 @@ clipc_pending *clipc_pool_submit(clipc_pool *pool, const clipc_request *given) {
   if (pool == NULL) return NULL;
   clipc_registry *registry = pool->registry;
   clipc_runtime *runtime = registry->runtime;
-  if (given == NULL) return refuse(runtime, NULL, CLIPC_E_INVALID, "the request is NULL");
+  if (given == NULL) return clipc__request_refuse(runtime, NULL, CLIPC_E_INVALID, "the request is NULL");
   clipc_request request = *given;
   request.capability = pool->capability;
   const char *fault = clipc__request_fault(&request);
-  if (fault) return refuse(runtime, given, CLIPC_E_INVALID, fault);
+  if (fault) return clipc__request_refuse(runtime, given, CLIPC_E_INVALID, fault);
   if (request.n_inputs > 1) request.is_batch = 1;
   clipc_pending *pending;
   if (clipc__pending_make(&pending, runtime, &request, atomic_load(&pool->entry->dimension), NULL) != CLIPC_OK)
-    return refuse(runtime, given, CLIPC_E_NO_MEMORY, "there is no memory for the request");
+    return clipc__request_refuse(runtime, given, CLIPC_E_NO_MEMORY, "there is no memory for the request");
   pending->queue = queue_of(&request);
-  pending->submitted_ns = clipc_runtime_now_ns(runtime);
-  int64_t timeout_ms = request.timeout_ms ? request.timeout_ms : registry->options.request_timeout_ms;
-  if (timeout_ms > 0 && timeout_ms < (INT64_MAX - pending->submitted_ns) / 1000000)
-    pending->deadline_ns = pending->submitted_ns + timeout_ms * 1000000;
+  clipc__request_time(pending, registry);
   atomic_store_explicit(&pool->entry->used_ns, pending->submitted_ns, memory_order_relaxed);
   atomic_fetch_add_explicit(&registry->counters.n_requests, 1, memory_order_relaxed);
   atomic_fetch_add_explicit(&registry->counters.by_capability[pool->capability], 1, memory_order_relaxed);
   clipc_pending *answer = pending; /* its other reference may be used up before this returns */
-  if (!enter_pool(pool, pending)) {
+  if (!clipc__pool_enter(pool, pending)) {
     clipc__pending_fail(pending, CLIPC_E_SHUTTING_DOWN, "the registry is being closed");
     clipc__pending_release(pending);
   } else if (pending->call.n_items == 0) {
@@ -403,10 +406,10 @@ clipc_pending *clipc_pool_submit(clipc_pool *pool, const clipc_request *given) {
 clipc_pending *clipc_registry_submit(clipc_registry *registry, const char *key, const clipc_request *request) {
   if (registry == NULL) return NULL;
   if (request == NULL || key == NULL)
-    return refuse(registry->runtime, request, CLIPC_E_INVALID, key ? "the request is NULL" : "the key is NULL");
+    return clipc__request_refuse(registry->runtime, request, CLIPC_E_INVALID, key ? "the request is NULL" : "the key is NULL");
   struct clipc__entry *entry = clipc__registry_find(registry, key);
   if ((unsigned)request->capability >= CLIPC_N_CAPABILITIES)
-    return refuse(registry->runtime, request, CLIPC_E_INVALID, "the request is for no known capability");
+    return clipc__request_refuse(registry->runtime, request, CLIPC_E_INVALID, "the request is for no known capability");
   clipc_error error;
   if (entry == NULL)
     clipc__fail(&error, CLIPC_E_NO_WORKERS, "%s: no model has this name", key);
@@ -415,53 +418,5 @@ clipc_pending *clipc_registry_submit(clipc_registry *registry, const char *key, 
                 clipc_capability_name(request->capability));
   else
     return clipc_pool_submit(&entry->pools[request->capability], request);
-  return refuse(registry->runtime, request, CLIPC_E_NO_WORKERS, error.message);
-}
-
-clipc_pending *clipc_pool_ping(clipc_pool *pool, size_t worker, const clipc_request *more) {
-  static const char picture[] = "P6\n2 2\n255\n012345678901"; /* a PNM of four grey pixels */
-  static const char *const labels[] = {"a"};
-  if (pool == NULL) return NULL;
-  clipc_runtime *runtime = pool->registry->runtime;
-  bool image = pool->capability == CLIPC_IMAGE_EMBEDDING || pool->capability == CLIPC_VISION;
-  clipc_input input = image ? (clipc_input){CLIPC_INPUT_BYTES, picture, sizeof picture - 1}
-                            : (clipc_input){CLIPC_INPUT_TEXT, "a", 1};
-  clipc_request request = more ? *more : (clipc_request){0};
-  if (request.done && request.completions) return refuse(runtime, more, CLIPC_E_INVALID, "a callback and a queue at once");
-  bool generates = pool->capability >= CLIPC_TEXT_TO_TEXT;
-  request.capability = pool->capability;
-  request.inputs = &input;
-  request.n_inputs = generates ? 0 : 1;
-  request.prompt = generates ? "a" : NULL;
-  request.labels = labels;
-  request.n_labels = pool->capability == CLIPC_VISION ? 1 : 0;
-  request.is_batch = 0;
-  request.max_chunks = 1;
-  request.stream_capacity = 0;
-  struct clipc__seat *seat = worker < (size_t)atomic_load(&pool->n_seats) ? atomic_load(&pool->seats[worker]) : NULL;
-  if (seat == NULL || clipc__seat_is_empty(seat))
-    return refuse(runtime, more, CLIPC_E_NO_WORKERS, "there is no worker of that number");
-  clipc_pending *pending;
-  if (clipc__pending_make(&pending, runtime, &request, atomic_load(&pool->entry->dimension), NULL) != CLIPC_OK)
-    return NULL;
-  pending->queue = CLIPC__QUEUE_SINGLE;
-  pending->submitted_ns = clipc_runtime_now_ns(runtime);
-  int64_t timeout_ms = request.timeout_ms > 0 ? request.timeout_ms : pool->registry->options.request_timeout_ms;
-  if (timeout_ms > 0) pending->deadline_ns = pending->submitted_ns + timeout_ms * 1000000;
-  clipc_pending *answer = pending;
-  if (!enter_pool(pool, pending)) {
-    clipc__pending_fail(pending, CLIPC_E_SHUTTING_DOWN, "the registry is being closed");
-    clipc__pending_release(pending);
-    return answer;
-  }
-  pending->seat = seat;
-  atomic_fetch_add(&seat->load, 1);
-  if (clipc_channel_try_send(seat->channels[CLIPC__SEAT_HEALTH], &pending) == CLIPC_OK) {
-    posted_to(seat);
-    return answer;
-  }
-  atomic_fetch_sub(&seat->load, 1);
-  clipc__pending_fail(pending, CLIPC_E_QUEUE_FULL, "the worker has too many pings to answer");
-  clipc__pending_release(pending);
-  return answer;
+  return clipc__request_refuse(registry->runtime, request, CLIPC_E_NO_WORKERS, error.message);
 }

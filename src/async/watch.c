@@ -75,6 +75,7 @@ bool clipc__watches_turn(struct clipc__watches *watches, int n_most,
 }
 
 void clipc__watches_free(struct clipc__watches *watches) {
+  if (watches->by_fd == NULL) return;
   for (int fd = 0; fd < watches->n_by_fd; fd++) watch_drop(watches, fd);
   clipc__free(clipc__runtime_allocator(watches->runtime), watches->by_fd);
   watches->by_fd = NULL;

@@ -1,8 +1,7 @@
 /* clipc classify: which label fits a picture.
  * In: pictures, labels, templates. Every label is embedded once, each picture once; the scores are the softmax over
  * the labels of logit_scale x cosine. Out: a table with bars for people, or jsonl for programs, best label first. */
-#include "cli/batch.h"
-#include "cli/options.h"
+#include "cli/flow.h"
 #include "cli/progress.h"
 #include "cli/writers.h"
 
@@ -10,13 +9,15 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { IMAGE = CLI_OWN, LABEL, LABELS, TEMPLATE, TOP, FORMAT, OUT, BATCH };
+enum { IMAGE = CLI_OWN, URL, BASE64, LABEL, LABELS, TEMPLATE, TOP, FORMAT, OUT, BATCH };
 
 enum { TABLE, JSONL };
 static const char *const formats[] = {"table", "jsonl", NULL};
 
 static const struct cli_option own_options[] = {
     {IMAGE, 'i', "image", "FILE|DIR", "a picture, a folder's pictures, or - for paths on stdin; may be repeated"},
+    {URL, 'u', "url", "URL", "a picture by http or https, or - for URLs on stdin; may be repeated"},
+    {BASE64, 0, "base64", "TEXT", "a picture as base64 or data: URI, or - for lines on stdin; may be repeated"},
     {LABEL, 'l', "label", "TEXT", "a label; may be repeated"},
     {LABELS, 0, "labels", "FILE", "every line of a file, or of stdin for -, is a label"},
     {TEMPLATE, 0, "template", "TEXT", "the sentence around a label, at {}; several are averaged [a photo of a {}]"},
@@ -55,11 +56,11 @@ static void scores_free(struct scores *scores, size_t n_labels) {
   free(scores->order);
 }
 
-static bool scores_make(struct scores *scores, const struct job *job, struct cli_batch *batch) {
+static bool scores_make(struct scores *scores, const struct job *job, clipc_session *session, size_t dimension) {
   const size_t n = job->labels.n;
   struct cli_progress progress;
   *scores = (struct scores){.n_top = job->top < n ? (size_t)job->top : n};
-  scores->labels = cli_allocate(n, batch->dimension * sizeof(float));
+  scores->labels = cli_allocate(n, dimension * sizeof(float));
   scores->logits = cli_allocate(n, sizeof(float));
   scores->ps = cli_allocate(n, sizeof(float));
   scores->order = cli_allocate(n, sizeof(size_t));
@@ -71,8 +72,8 @@ static bool scores_make(struct scores *scores, const struct job *job, struct cli
     scores->shown[i] = cli_clean(label->text, label->n_bytes);
     size_t columns = cli_columns(scores->shown[i]);
     if (columns > scores->widest) scores->widest = columns;
-    if (clipc_embed_prompts(batch->session, label->text, job->templates, job->n_templates,
-                            scores->labels + i * batch->dimension, &error) != CLIPC_OK) {
+    if (clipc_embed_prompts(session, label->text, job->templates, job->n_templates,
+                            scores->labels + i * dimension, &error) != CLIPC_OK) {
       cli_progress_clear(&progress);
       cli_complain("label \"%s\": %s", label->text, error.message);
       return false;
@@ -141,41 +142,56 @@ static void write_table(struct cli_output *output, const struct scores *scores, 
   }
 }
 
-/* Computes and writes piece after piece; returns the exit code so far. Stops when nothing can be written. */
-static int classify_all(const struct job *job, const clipc_model *model, struct cli_batch *batch, struct scores *scores,
+/* Computes and writes; returns the exit code so far. Stops when nothing can be written, or by Ctrl-C. */
+static int classify_all(const struct job *job, const clipc_model *model, struct cli_flow *flow, struct scores *scores,
                         struct cli_output *output) {
   struct cli_progress progress;
-  size_t n_failed = 0, n_shown = 0;
+  size_t n_done = 0, n_failed = 0, n_shown = 0, index;
+  const float *embedding;
+  clipc_error error;
   int code = CLI_OK;
   cli_progress_start(&progress, "pictures", job->images.n);
-  for (size_t first = 0, n = 0; first < job->images.n; first += n) {
-    n = cli_batch_run(batch, &job->images, first);
+  while (cli_flow_next(flow, &index, &embedding, &error)) {
+    const struct cli_input *image = &job->images.items[index];
+    n_done++;
     if (output->terminal) cli_progress_clear(&progress);
-    for (size_t i = 0; i < n; i++) {
-      const struct cli_input *image = &job->images.items[first + i];
-      const clipc_error *error = &batch->errors[i];
-      if (error->status == CLIPC_OK) {
-        clipc_logits(model, scores->logits, batch->embeddings + i * batch->dimension, 1, scores->labels, job->labels.n);
-        clipc_softmax(scores->ps, scores->logits, job->labels.n);
-        clipc_top_k(scores->order, scores->n_top, scores->logits, job->labels.n);
-      } else {
-        n_failed++;
-        code = cli_code_after(code, error);
-        cli_progress_clear(&progress);
-        cli_complain_of(image, error);
-      }
-      if (job->format == JSONL) {
-        write_line(output, job, scores, image, error);
-      } else if (error->status == CLIPC_OK) {
-        if (n_shown++ > 0) cli_print(output, "\n");
-        write_table(output, scores, image);
-      }
+    if (error.status == CLIPC_OK) {
+      clipc_logits(model, scores->logits, embedding, 1, scores->labels, job->labels.n);
+      clipc_softmax(scores->ps, scores->logits, job->labels.n);
+      clipc_top_k(scores->order, scores->n_top, scores->logits, job->labels.n);
+    } else {
+      n_failed++;
+      code = cli_code_after(code, &error);
+      cli_progress_clear(&progress);
+      cli_complain_of(image, &error);
+    }
+    if (job->format == JSONL) {
+      write_line(output, job, scores, image, &error);
+    } else if (error.status == CLIPC_OK) {
+      if (n_shown++ > 0) cli_print(output, "\n");
+      write_table(output, scores, image);
     }
     if (!cli_flush(output)) break;
-    cli_progress_step(&progress, first + n, n_failed);
+    cli_progress_step(&progress, index + 1, n_failed);
   }
   cli_progress_clear(&progress);
-  return code;
+  if (!cli_flow_was_stopped()) return code;
+  cli_complain("stopped: %zu of %zu pictures are done", n_done, job->images.n);
+  return CLI_STOPPED;
+}
+
+/* The labels' vectors, by a session that is gone before the pictures come. */
+static bool embed_labels(struct scores *scores, const struct job *job, clipc_model *model) {
+  clipc_session_options options = {.max_batch = (int)(job->most < job->n_templates ? job->most : job->n_templates)};
+  clipc_session *session;
+  clipc_error error = {0};
+  if (clipc_session_open(&session, model, &options, &error) != CLIPC_OK) {
+    cli_complain("%s", error.message);
+    return false;
+  }
+  bool made = scores_make(scores, job, session, clipc_embedding_dimension(model));
+  clipc_session_close(session);
+  return made;
 }
 
 static int classify(const struct cli_command *command, struct job *job) {
@@ -184,21 +200,21 @@ static int classify(const struct cli_command *command, struct job *job) {
     job->templates = cli_grow(NULL, &job->template_capacity, 1, sizeof *job->templates);
     job->templates[job->n_templates++] = usual[0];
   }
-  size_t most_useful = job->images.n > job->n_templates ? job->images.n : job->n_templates;
+  size_t most = job->most < job->images.n ? (size_t)job->most : job->images.n;
   clipc_model *model = NULL;
-  struct cli_batch batch = {0};
+  struct cli_flow flow = {0};
   struct scores scores = {0};
   struct cli_output output = {0};
   int code = CLI_FAILED;
   if (!cli_model_open(&model, command, &job->model, CLIPC_TOWER_IMAGE | CLIPC_TOWER_TEXT)) goto done;
-  if (!cli_batch_open(&batch, model, job->most < most_useful ? (size_t)job->most : most_useful, false)) goto done;
-  if (!scores_make(&scores, job, &batch)) goto done;
+  if (!embed_labels(&scores, job, model)) goto done;
+  if (!cli_flow_open(&flow, model, &job->images, most, false, &job->model)) goto done;
   if (!cli_output_open(&output, job->out)) goto done;
-  code = classify_all(job, model, &batch, &scores, &output);
+  code = classify_all(job, model, &flow, &scores, &output);
   if (!cli_output_close(&output, true)) code = CLI_FAILED;
 done:
   scores_free(&scores, job->labels.n);
-  cli_batch_close(&batch);
+  cli_flow_close(&flow);
   clipc_model_close(model);
   return code;
 }
@@ -207,6 +223,8 @@ done:
 static bool own_option(const struct cli_command *command, struct job *job, int id, const char *value) {
   switch (id) {
   case IMAGE: return cli_add_image(&job->images, value);
+  case URL: return cli_add_remote(&job->images, CLIPC_INPUT_URL, value);
+  case BASE64: return cli_add_remote(&job->images, CLIPC_INPUT_BASE64, value);
   case LABEL: cli_add_text(&job->labels, value, strlen(value)); return true;
   case LABELS: job->labels.used_stdin = job->images.used_stdin; return cli_add_lines(&job->labels, value, true);
   case TEMPLATE:
@@ -235,10 +253,10 @@ static int parse(const struct cli_command *command, struct job *job, int argc, c
     if (id == CLI_PLAIN && strcmp(value, "-") != 0) {
       return cli_usage_error(command, "\"%s\" needs to be told what it is: --image or --label before it", value);
     }
-    if (id == IMAGE || id == CLI_PLAIN) job->images.used_stdin |= job->labels.used_stdin;
+    if (id == IMAGE || id == URL || id == BASE64 || id == CLI_PLAIN) job->images.used_stdin |= job->labels.used_stdin;
     if (!own_option(command, job, id == CLI_PLAIN ? IMAGE : id, value)) return CLI_FAILED;
   }
-  if (job->images.n == 0) return cli_usage_error(command, "nothing to classify: give --image");
+  if (job->images.n == 0) return cli_usage_error(command, "nothing to classify: give --image, --url or --base64");
   if (job->labels.n == 0) return cli_usage_error(command, "no labels to choose from: give --label");
   return classify(command, job);
 }
@@ -249,13 +267,14 @@ static int run(const struct cli_command *command, int argc, char **argv) {
   cli_inputs_free(&job.images);
   cli_inputs_free(&job.labels);
   free(job.templates);
+  cli_model_options_free(&job.model);
   return code;
 }
 
 const struct cli_command cli_classify = {
     .name = "classify",
     .summary = "which of your labels fits a picture",
-    .usage = "-m DIR --image FILE|DIR... --label TEXT... [--template TEXT]... [-f FORMAT]",
+    .usage = "-m MODEL --image FILE|DIR... [--url URL]... --label TEXT... [--template TEXT]... [-f FORMAT]",
     .details =
         "Scores are the softmax over the labels of logit_scale x cosine, the best label first. A line of jsonl:\n"
         "  {\"input\":\"cat.jpg\",\"labels\":[{\"label\":\"cat\",\"score\":0.9,\"logit\":25.1},...]}\n"
@@ -265,6 +284,6 @@ const struct cli_command cli_classify = {
                 "clipc classify -m models/tiny --image cat.png --label cat --label dog \\\n"
                 "  --template \"a photo of a {}\" --template \"a drawing of a {}\"\n",
     .options = own_options,
-    .groups = CLI_TAKES_MODEL | CLI_TAKES_PICTURES,
+    .groups = CLI_TAKES_MODEL | CLI_TAKES_PICTURES | CLI_TAKES_URLS,
     .run = run,
 };

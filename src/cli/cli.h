@@ -14,14 +14,14 @@
 #include <stdint.h>
 
 /* What the program exits with. */
-enum { CLI_OK = 0, CLI_ITEM_FAILED = 1, CLI_FAILED = 2 };
+enum { CLI_OK = 0, CLI_ITEM_FAILED = 1, CLI_FAILED = 2, CLI_STOPPED = 130 /* by Ctrl-C, as shells say it */ };
 
 /* ---- commands (main.c) */
 
 struct cli_option;
 
 /* Groups of options that several commands share (options.h). */
-enum { CLI_TAKES_MODEL = 1, CLI_TAKES_PICTURES = 2 };
+enum { CLI_TAKES_MODEL = 1, CLI_TAKES_PICTURES = 2, CLI_TAKES_URLS = 4 };
 
 struct cli_command {
   const char *name, *summary;

@@ -1,8 +1,7 @@
 /* clipc embed: pictures and texts to vectors, one result per input in command-line order.
- * In: --image and --text, lists on stdin. Out: jsonl (as they come), json, npy or raw. An item that fails has an
+ * In: --image, --url, --base64 and --text, lists on stdin. Out: jsonl (as they come), json, npy or raw. An item that fails has an
  * error in place of its vector, or a row of NaN; its neighbours are not touched. */
-#include "cli/batch.h"
-#include "cli/options.h"
+#include "cli/flow.h"
 #include "cli/progress.h"
 #include "cli/writers.h"
 
@@ -10,13 +9,15 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { IMAGE = CLI_OWN, TEXT, TEXTS, NO_NORMALIZE, FORMAT, OUT, BATCH };
+enum { IMAGE = CLI_OWN, URL, BASE64, TEXT, TEXTS, NO_NORMALIZE, FORMAT, OUT, BATCH };
 
 enum { JSONL, JSON, NPY, RAW };
 static const char *const formats[] = {"jsonl", "json", "npy", "raw", NULL};
 
 static const struct cli_option own_options[] = {
     {IMAGE, 'i', "image", "FILE|DIR", "a picture, a folder's pictures, or - for paths on stdin; may be repeated"},
+    {URL, 'u', "url", "URL", "a picture by http or https, or - for URLs on stdin; may be repeated"},
+    {BASE64, 0, "base64", "TEXT", "a picture as base64 or data: URI, or - for lines on stdin; may be repeated"},
     {TEXT, 0, "text", "TEXT", "a text; may be repeated"},
     {TEXTS, 0, "texts", "FILE", "every line of a file, or of stdin for -, is a text"},
     {NO_NORMALIZE, 0, "no-normalize", NULL, "vectors as they leave the projection, not of length 1"},
@@ -37,8 +38,10 @@ struct job {
 
 static void write_object(struct cli_output *output, const struct cli_input *item, const clipc_error *error,
                          const float *row, size_t dimension) {
-  cli_print(output, "{\"kind\":\"%s\",\"input\":", item->is_text ? "text" : "image");
-  cli_json_string(output, item->text, item->n_bytes);
+  enum { MOST_BASE64 = 48 }; /* enough to know it by */
+  bool cut = item->kind == CLIPC_INPUT_BASE64 && item->n_bytes > MOST_BASE64;
+  cli_print(output, "{\"kind\":\"%s\",\"input\":", item->kind == CLIPC_INPUT_TEXT ? "text" : "image");
+  cli_json_string(output, item->text, cut ? MOST_BASE64 : item->n_bytes);
   if (error->status == CLIPC_OK) {
     cli_print(output, ",\"embedding\":");
     cli_json_floats(output, row, dimension);
@@ -49,64 +52,74 @@ static void write_object(struct cli_output *output, const struct cli_input *item
   cli_write(output, "}", 1);
 }
 
-static void write_result(struct cli_output *output, int format, size_t index, const struct cli_input *item,
-                         const clipc_error *error, float *row, size_t dimension) {
+static void write_result(struct cli_output *output, int format, bool is_first, const struct cli_input *item,
+                         const clipc_error *error, const float *row, size_t dimension) {
   if (format == NPY || format == RAW) {
-    for (size_t i = 0; error->status != CLIPC_OK && i < dimension; i++) row[i] = NAN;
-    cli_floats(output, row, dimension);
+    for (size_t i = 0; row == NULL && i < dimension; i++) cli_floats(output, &(float){NAN}, 1);
+    if (row != NULL) cli_floats(output, row, dimension);
   } else {
-    if (format == JSON) cli_print(output, index == 0 ? "[\n" : ",\n");
+    if (format == JSON) cli_print(output, is_first ? "[\n" : ",\n");
     write_object(output, item, error, row, dimension);
     if (format == JSONL) cli_write(output, "\n", 1);
   }
 }
 
-/* Computes and writes piece after piece; returns the exit code so far. Stops when nothing can be written. */
-static int embed_all(const struct job *job, struct cli_batch *batch, struct cli_output *output) {
+/* Computes and writes; returns the exit code so far. Stops when nothing can be written, or by Ctrl-C: then an array has rows
+ * of NaN for what was not done, and a list ends. */
+static int embed_all(const struct job *job, struct cli_flow *flow, struct cli_output *output, size_t dimension) {
   const struct cli_inputs *inputs = &job->inputs;
+  const bool is_array = job->format == NPY || job->format == RAW;
   struct cli_progress progress;
-  size_t n_failed = 0;
+  size_t n_failed = 0, n_written = 0, index;
+  const float *row;
+  clipc_error error;
   int code = CLI_OK;
-  if (job->format == NPY) cli_npy_header(output, (const size_t[]){inputs->n, batch->dimension}, 2);
+  if (job->format == NPY) cli_npy_header(output, (const size_t[]){inputs->n, dimension}, 2);
   cli_progress_start(&progress, "embedding", inputs->n);
-  for (size_t first = 0, n = 0; first < inputs->n; first += n) {
-    n = cli_batch_run(batch, inputs, first);
+  while (cli_flow_next(flow, &index, &row, &error)) {
     if (output->terminal) cli_progress_clear(&progress);
-    for (size_t i = 0; i < n; i++) {
-      const clipc_error *error = &batch->errors[i];
-      write_result(output, job->format, first + i, &inputs->items[first + i], error,
-                   batch->embeddings + i * batch->dimension, batch->dimension);
-      if (error->status == CLIPC_OK) continue;
+    for (; is_array && n_written < index; n_written++) write_result(output, job->format, false, NULL, NULL, NULL, dimension);
+    write_result(output, job->format, n_written++ == 0, &inputs->items[index], &error, row, dimension);
+    if (error.status != CLIPC_OK) {
       n_failed++;
-      code = cli_code_after(code, error);
+      code = cli_code_after(code, &error);
       cli_progress_clear(&progress);
-      cli_complain_of(&inputs->items[first + i], error);
+      cli_complain_of(&inputs->items[index], &error);
     }
-    if (job->format == JSON && first + n == inputs->n) cli_print(output, "\n]\n");
     if (!cli_flush(output)) break;
-    cli_progress_step(&progress, first + n, n_failed);
+    cli_progress_step(&progress, index + 1, n_failed);
   }
   cli_progress_clear(&progress);
+  if (cli_flow_was_stopped()) {
+    cli_complain("stopped: %zu of %zu inputs are done", n_written, inputs->n);
+    code = CLI_STOPPED;
+  }
+  for (; is_array && n_written < inputs->n; n_written++) write_result(output, job->format, false, NULL, NULL, NULL, dimension);
+  if (job->format == JSON) cli_print(output, n_written == 0 ? "[]\n" : "\n]\n");
   return code;
+}
+
+static int tower_of(const struct cli_input *item) {
+  return item->kind == CLIPC_INPUT_TEXT ? CLIPC_TOWER_TEXT : CLIPC_TOWER_IMAGE;
 }
 
 static int embed(const struct cli_command *command, struct job *job) {
   const struct cli_inputs *inputs = &job->inputs;
   int towers = 0;
-  for (size_t i = 0; i < inputs->n; i++) towers |= inputs->items[i].is_text ? CLIPC_TOWER_TEXT : CLIPC_TOWER_IMAGE;
+  for (size_t i = 0; i < inputs->n; i++) towers |= tower_of(&inputs->items[i]);
   if (job->most > inputs->n) job->most = inputs->n;
 
   clipc_model *model = NULL;
-  struct cli_batch batch = {0};
+  struct cli_flow flow = {0};
   struct cli_output output = {0};
   int code = CLI_FAILED;
   if (!cli_model_open(&model, command, &job->model, towers)) goto done;
-  if (!cli_batch_open(&batch, model, (size_t)job->most, job->raw)) goto done;
+  if (!cli_flow_open(&flow, model, inputs, (size_t)job->most, job->raw, &job->model)) goto done;
   if (!cli_output_open(&output, job->out)) goto done;
-  code = embed_all(job, &batch, &output);
+  code = embed_all(job, &flow, &output, clipc_embedding_dimension(model));
   if (!cli_output_close(&output, true)) code = CLI_FAILED;
 done:
-  cli_batch_close(&batch);
+  cli_flow_close(&flow);
   clipc_model_close(model);
   return code;
 }
@@ -115,6 +128,8 @@ done:
 static bool own_option(const struct cli_command *command, struct job *job, int id, const char *value) {
   switch (id) {
   case IMAGE: return cli_add_image(&job->inputs, value);
+  case URL: return cli_add_remote(&job->inputs, CLIPC_INPUT_URL, value);
+  case BASE64: return cli_add_remote(&job->inputs, CLIPC_INPUT_BASE64, value);
   case TEXT: {
     size_t n = 0;
     while (value[n] != '\0') n++;
@@ -138,7 +153,7 @@ static int parse(const struct cli_command *command, struct job *job, int argc, c
     if (id == CLI_BAD) return CLI_FAILED;
     if (id == CLI_HELP) return cli_help(command);
     if (id == CLI_PLAIN && (value[0] != '-' || value[1] != '\0')) {
-      return cli_usage_error(command, "\"%s\" needs to be told what it is: --image or --text before it", value);
+      return cli_usage_error(command, "\"%s\" needs to be told what it is: --image, --url or --text before it", value);
     }
     if (!own_option(command, job, id == CLI_PLAIN ? IMAGE : id, value)) return CLI_FAILED;
   }
@@ -146,7 +161,7 @@ static int parse(const struct cli_command *command, struct job *job, int argc, c
     cli_complain("standard input names nothing to embed");
     return CLI_FAILED;
   }
-  if (job->inputs.n == 0) return cli_usage_error(command, "nothing to embed: give --image or --text");
+  if (job->inputs.n == 0) return cli_usage_error(command, "nothing to embed: give --image, --url, --base64 or --text");
   if ((job->format == NPY || job->format == RAW) && (job->out == NULL || (job->out[0] == '-' && job->out[1] == '\0')) &&
       isatty(STDOUT_FILENO)) {
     return cli_usage_error(command, "%s is not for a terminal: give -o FILE", formats[job->format]);
@@ -158,23 +173,28 @@ static int run(const struct cli_command *command, int argc, char **argv) {
   struct job job = {.most = 8};
   int code = parse(command, &job, argc, argv);
   cli_inputs_free(&job.inputs);
+  cli_model_options_free(&job.model);
   return code;
 }
 
 const struct cli_command cli_embed = {
     .name = "embed",
     .summary = "pictures and texts to vectors",
-    .usage = "-m DIR [--image FILE|DIR]... [--text TEXT]... [-f FORMAT] [-o OUT]",
+    .usage = "-m MODEL [--image FILE|DIR]... [--url URL]... [--text TEXT]... [-f FORMAT] [-o OUT]",
     .details = "One result per input, in command-line order. A line of jsonl, an element of json:\n"
                "  {\"kind\":\"image\",\"input\":\"cat.jpg\",\"embedding\":[...]}\n"
                "  {\"kind\":\"text\",\"input\":\"a cat\",\"error\":{\"status\":\"CLIPC_E_...\",\"message\":\"...\"}}\n"
                "npy is float32 [inputs, dimension], raw the same without a header, little-endian; an input that\n"
                "failed is a row of NaN there. A folder's pictures are those ending in .jpg .jpeg .png .bmp .gif\n"
-               ".pnm .pgm .ppm .pbm, by name. Lists on stdin may come from find -print0.\n",
-    .examples = "clipc embed -m models/tiny --image cat.png --text \"a photo of a cat\"\n"
+               ".pnm .pgm .ppm .pbm, by name. Lists on stdin may come from find -print0.\n"
+               "\n"
+               "Fetching, decoding and computing overlap. Private and local addresses are refused unless --allow names\n"
+               "them. Ctrl-C keeps what is done: a list ends there, an array has rows of NaN for the rest; exit code 130.\n",
+    .examples = "clipc embed -m models/tiny --url https://example.org/cat.jpg\n"
+                "clipc embed -m models/tiny --image cat.png --text \"a photo of a cat\"\n"
                 "clipc embed -m models/tiny --image photos/ -f npy -o photos.npy\n"
                 "find . -name '*.jpg' | clipc embed -m models/tiny --image - > photos.jsonl\n",
     .options = own_options,
-    .groups = CLI_TAKES_MODEL | CLI_TAKES_PICTURES,
+    .groups = CLI_TAKES_MODEL | CLI_TAKES_PICTURES | CLI_TAKES_URLS,
     .run = run,
 };

@@ -14,14 +14,14 @@
 static const char *const endings[] = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pnm", ".pgm", ".ppm", ".pbm"};
 static const char no_pictures[] = "no pictures in this folder (.jpg .jpeg .png .bmp .gif .pnm .pgm .ppm .pbm)";
 
-static struct cli_input *add(struct cli_inputs *inputs, bool is_text, const char *text, size_t n_bytes) {
+static struct cli_input *add(struct cli_inputs *inputs, clipc_input_kind kind, const char *text, size_t n_bytes) {
   inputs->items = cli_grow(inputs->items, &inputs->capacity, inputs->n + 1, sizeof *inputs->items);
   struct cli_input *item = &inputs->items[inputs->n++];
-  *item = (struct cli_input){.is_text = is_text, .text = cli_copy(text, n_bytes), .n_bytes = n_bytes};
+  *item = (struct cli_input){.kind = kind, .text = cli_copy(text, n_bytes), .n_bytes = n_bytes};
   return item;
 }
 
-void cli_add_text(struct cli_inputs *inputs, const char *text, size_t n_bytes) { add(inputs, true, text, n_bytes); }
+void cli_add_text(struct cli_inputs *inputs, const char *text, size_t n_bytes) { add(inputs, CLIPC_INPUT_TEXT, text, n_bytes); }
 
 static bool is_folder(const char *path) {
   struct stat status;
@@ -54,7 +54,7 @@ static const char *add_folder(struct cli_inputs *inputs, const char *folder) {
     size_t n_bytes = n_folder + strlen(slash) + strlen(entry->d_name);
     char *path = cli_allocate(n_bytes + 1, 1);
     snprintf(path, n_bytes + 1, "%s%s%s", folder, slash, entry->d_name);
-    if (!is_folder(path)) add(inputs, false, path, n_bytes);
+    if (!is_folder(path)) add(inputs, CLIPC_INPUT_PATH, path, n_bytes);
     free(path);
   }
   int error = errno;
@@ -98,20 +98,20 @@ static char *read_all(struct cli_inputs *inputs, const char *path, size_t *n_byt
 static void add_listed_path(struct cli_inputs *inputs, const char *path) {
   const char *trouble = is_folder(path) ? add_folder(inputs, path) : NULL;
   if (trouble != NULL) {
-    add(inputs, false, path, strlen(path))->trouble = trouble;
+    add(inputs, CLIPC_INPUT_PATH, path, strlen(path))->trouble = trouble;
   } else if (!is_folder(path)) {
-    add(inputs, false, path, strlen(path));
+    add(inputs, CLIPC_INPUT_PATH, path, strlen(path));
   }
 }
 
-/* Splits a list; as_paths: its lines are paths of pictures, else texts. */
-static bool add_list(struct cli_inputs *inputs, const char *path, bool as_paths, bool paths_or_labels) {
+/* Splits a list of inputs of one kind. Empty lines are texts when keep_empty. */
+static bool add_list(struct cli_inputs *inputs, const char *path, clipc_input_kind kind, bool keep_empty) {
   size_t n_bytes;
   char *data = read_all(inputs, path, &n_bytes);
   if (data == NULL) return false;
   const char *at = data, *end = data + n_bytes;
   char separator = '\n';
-  if (paths_or_labels) {
+  if (!keep_empty) {
     if (n_bytes >= 3 && memcmp(at, "\xEF\xBB\xBF", 3) == 0) at += 3;
     if (at < end && memchr(at, '\0', (size_t)(end - at)) != NULL) separator = '\0'; /* as find -print0 writes */
   }
@@ -120,12 +120,12 @@ static bool add_list(struct cli_inputs *inputs, const char *path, bool as_paths,
     const char *next = stop == NULL ? end : stop + 1;
     size_t n = (size_t)((stop == NULL ? end : stop) - at);
     if (separator == '\n' && n > 0 && at[n - 1] == '\r') n--;
-    if (n > 0 || !paths_or_labels) {
+    if (n > 0 || keep_empty) {
       char *line = cli_copy(at, n);
-      if (as_paths) {
+      if (kind == CLIPC_INPUT_PATH) {
         add_listed_path(inputs, line);
       } else {
-        add(inputs, true, line, n);
+        add(inputs, kind, line, n);
       }
       free(line);
     }
@@ -136,9 +136,9 @@ static bool add_list(struct cli_inputs *inputs, const char *path, bool as_paths,
 }
 
 bool cli_add_image(struct cli_inputs *inputs, const char *path) {
-  if (strcmp(path, "-") == 0) return add_list(inputs, path, true, true);
+  if (strcmp(path, "-") == 0) return add_list(inputs, path, CLIPC_INPUT_PATH, false);
   if (!is_folder(path)) {
-    add(inputs, false, path, strlen(path));
+    add(inputs, CLIPC_INPUT_PATH, path, strlen(path));
     return true;
   }
   const char *trouble = add_folder(inputs, path);
@@ -146,12 +146,42 @@ bool cli_add_image(struct cli_inputs *inputs, const char *path) {
   return trouble == NULL;
 }
 
-bool cli_add_lines(struct cli_inputs *inputs, const char *path, bool paths_or_labels) {
-  return add_list(inputs, path, false, paths_or_labels);
+bool cli_add_remote(struct cli_inputs *inputs, clipc_input_kind kind, const char *value) {
+  if (strcmp(value, "-") == 0) return add_list(inputs, value, kind, false);
+  add(inputs, kind, value, strlen(value));
+  return true;
+}
+
+bool cli_add_lines(struct cli_inputs *inputs, const char *path, bool labels) {
+  return add_list(inputs, path, CLIPC_INPUT_TEXT, !labels);
 }
 
 void cli_inputs_free(struct cli_inputs *inputs) {
   for (size_t i = 0; i < inputs->n; i++) free(inputs->items[i].text);
   free(inputs->items);
   *inputs = (struct cli_inputs){0};
+}
+
+void cli_complain_of_image(const char *path, const clipc_error *error) {
+  if (strncmp(error->message, path, strlen(path)) == 0) { /* most sentences of the library start with the file */
+    cli_complain("%s", error->message);
+  } else {
+    cli_complain("%s: %s", path, error->message);
+  }
+}
+
+void cli_complain_of(const struct cli_input *input, const clipc_error *error) {
+  enum { MOST_COLUMNS = 60 };
+  if (input->kind == CLIPC_INPUT_PATH || input->kind == CLIPC_INPUT_URL) {
+    cli_complain_of_image(input->text, error);
+    return;
+  }
+  char *clean = cli_clean(input->text, input->n_bytes);
+  size_t n = cli_fit(clean, MOST_COLUMNS);
+  cli_complain("%s \"%.*s%s\": %s", input->kind == CLIPC_INPUT_TEXT ? "text" : "base64", (int)n, clean, clean[n] != '\0' ? "..." : "", error->message);
+  free(clean);
+}
+
+int cli_code_after(int code, const clipc_error *error) {
+  return code == CLI_FAILED || error->status == CLIPC_E_MODEL ? CLI_FAILED : CLI_ITEM_FAILED;
 }

@@ -5,8 +5,8 @@
 #include "cli/cli.h"
 
 struct cli_input {
-  bool is_text;
-  char *text; /* the text, or the picture's path; NUL-terminated */
+  clipc_input_kind kind; /* PATH, URL, BASE64 or TEXT */
+  char *text;            /* the text, or the picture's path, URL or base64; NUL-terminated */
   size_t n_bytes;
   const char *trouble; /* why there is nothing to compute; NULL when there is */
 };
@@ -22,6 +22,10 @@ struct cli_inputs {
  * folder holds none or a list cannot be read. */
 bool cli_add_image(struct cli_inputs *inputs, const char *path);
 
+/* Adds a picture's URL or base64, or for "-" the lines of stdin as such; complains and returns false when a list cannot
+ * be read. */
+bool cli_add_remote(struct cli_inputs *inputs, clipc_input_kind kind, const char *value);
+
 /* Adds one text. */
 void cli_add_text(struct cli_inputs *inputs, const char *text, size_t n_bytes);
 
@@ -30,5 +34,12 @@ void cli_add_text(struct cli_inputs *inputs, const char *text, size_t n_bytes);
 bool cli_add_lines(struct cli_inputs *inputs, const char *path, bool labels);
 
 void cli_inputs_free(struct cli_inputs *inputs);
+
+/* A line on stderr that names the input and what befell it. */
+void cli_complain_of(const struct cli_input *input, const clipc_error *error);
+void cli_complain_of_image(const char *path, const clipc_error *error);
+
+/* The exit code after one more failed item: what the model lacks fails every item alike. */
+int cli_code_after(int code, const clipc_error *error);
 
 #endif

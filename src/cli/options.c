@@ -24,7 +24,9 @@ enum {
   OPTION_READ_WEIGHTS,
   OPTION_EXIF,
   OPTION_MAX_PIXELS,
-  OPTION_MAX_BYTES
+  OPTION_MAX_BYTES,
+  OPTION_ALLOW,
+  OPTION_TIMEOUT
 };
 
 static const struct cli_option model_options[] = {
@@ -48,6 +50,12 @@ static const struct cli_option picture_options[] = {
     {0},
 };
 
+static const struct cli_option url_options[] = {
+    {OPTION_ALLOW, 0, "allow", "HOST:PORT", "fetch from there although the address is private; may be repeated"},
+    {OPTION_TIMEOUT, 0, "timeout", "SECONDS", "that fetching one picture may take [30]"},
+    {0},
+};
+
 static const struct cli_option alpha_options[] = {
     {OPTION_ALPHA, 0, "alpha", "NAME", "what hf and hf-tv do with transparency: white or drop [white]"},
     {0},
@@ -66,20 +74,21 @@ static const clipc_tier tiers[] = {CLIPC_TIER_BEST,        CLIPC_TIER_PLAIN_C,  
 enum { N_TIERS = sizeof tiers / sizeof *tiers };
 
 /* The tables of a command: its own first, then the shared ones. Returns how many. */
-static size_t tables_of(const struct cli_command *command, const struct cli_option *tables[5]) {
+static size_t tables_of(const struct cli_command *command, const struct cli_option *tables[6]) {
   size_t n = 0;
   const int groups = command->groups;
   if (command->options != NULL) tables[n++] = command->options;
   if (groups & CLI_TAKES_MODEL) tables[n++] = model_options;
   if ((groups & CLI_TAKES_MODEL) && (groups & CLI_TAKES_PICTURES)) tables[n++] = alpha_options;
   if (groups & CLI_TAKES_PICTURES) tables[n++] = picture_options;
+  if (groups & CLI_TAKES_URLS) tables[n++] = url_options;
   tables[n++] = help_options;
   return n;
 }
 
 void cli_each_option(const struct cli_command *command, void (*visit)(const struct cli_option *option, void *context),
                      void *context) {
-  const struct cli_option *tables[5];
+  const struct cli_option *tables[6];
   size_t n_tables = tables_of(command, tables);
   for (size_t i = 0; i < n_tables; i++) {
     for (const struct cli_option *option = tables[i]; option->name != NULL; option++) visit(option, context);
@@ -267,6 +276,8 @@ static bool number_option(const struct cli_command *command, struct cli_model_op
   if (id == OPTION_THREADS) {
     if (!cli_number(command, "threads", value, 0, 1024, &number)) return false;
     model->options.n_threads = (int)number;
+  } else if (id == OPTION_TIMEOUT) {
+    return cli_number(command, "timeout", value, 1, 86400, &model->timeout_s);
   } else if (id == OPTION_MAX_PIXELS) {
     if (!cli_number(command, "max-pixels", value, 1, INT64_MAX, &number)) return false;
     model->options.limits.max_image_pixels = number;
@@ -303,11 +314,17 @@ bool cli_model_option(const struct cli_command *command, struct cli_model_option
     if (choice >= 0) model->options.alpha = (clipc_alpha)choice;
     return choice >= 0;
   case OPTION_REFUSE_REPACK: model->options.refuse_repack = 1; return true;
+  case OPTION_ALLOW:
+    model->allow = cli_grow(model->allow, &model->allow_capacity, model->n_allow + 1, sizeof *model->allow);
+    model->allow[model->n_allow++] = value;
+    return true;
   case OPTION_EXIF: model->options.apply_exif = 1; return true;
   case OPTION_READ_WEIGHTS: model->options.read_weights = 1; return true;
   default: return number_option(command, model, id, value);
   }
 }
+
+void cli_model_options_free(struct cli_model_options *model) { free(model->allow); }
 
 bool cli_model_open(clipc_model **out, const struct cli_command *command, const struct cli_model_options *model,
                     int towers) {

@@ -51,7 +51,11 @@ void cli_each_option(const struct cli_command *command, void (*visit)(const stru
 struct cli_model_options {
   const char *folder;
   clipc_options options;
+  const char **allow; /* "host:port" that may be fetched from although they are private */
+  size_t n_allow, allow_capacity;
+  uint64_t timeout_s; /* of a fetch; 0 = the library's */
 };
+void cli_model_options_free(struct cli_model_options *model);
 
 /* Takes an option of the shared groups; complains and returns false when its value is wrong. */
 bool cli_model_option(const struct cli_command *command, struct cli_model_options *model, int id, const char *value);

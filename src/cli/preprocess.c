@@ -1,6 +1,6 @@
 /* clipc preprocess and clipc decode: one picture, looked at before the network sees it.
  * In: a picture file. Out: the image tower's input as .npy, or the decoded picture as PPM. */
-#include "cli/batch.h"
+#include "cli/inputs.h"
 #include "cli/options.h"
 #include "cli/writers.h"
 

@@ -1,6 +1,6 @@
 /* clipc tokenize: texts to token ids, a JSON array per line and text.
  * In: the arguments, or lines of stdin for "-". Out: start token, content, end token; no padding. */
-#include "cli/batch.h"
+#include "cli/inputs.h"
 #include "cli/options.h"
 #include "cli/writers.h"
 

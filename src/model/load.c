@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define WIDEN_CHUNK ((size_t)1 << 15)
+#define REST_BYTES ((size_t)16 << 20)
 
 static const float *fetch_tensor(struct clipc__loader *loader, enum clipc__part part, int rank, const uint64_t *shape,
                                  bool later) {
@@ -262,8 +263,13 @@ clipc_status clipc__loader_step(struct clipc__loader *loader, size_t n_bytes, bo
   }
   const struct clipc__tensors *tensors = &loader->model->tensors;
   if (!clipc__packing_step(&loader->packing, loader->model->n_threads, n_bytes)) return CLIPC_OK;
-  for (size_t i = 0; i < tensors->n_files; i++) clipc__file_rest(&tensors->files[i]);
   *done = ++loader->unit > loader_transformer(loader)->config.n_layers + 1;
+  for (size_t i = 0; i < loader->n_jobs; i++)
+    loader->n_read += loader->jobs[i].linear->n_out * loader->jobs[i].linear->n_in * sizeof(float);
+  if (loader->n_read >= REST_BYTES || *done) { /* now and then: what is looked at again must be mapped again */
+    for (size_t i = 0; i < tensors->n_files; i++) clipc__file_rest(&tensors->files[i]);
+    loader->n_read = 0;
+  }
   if (loader->synthetic == NULL || *done) clipc__arena_free(&loader->staging);
   loader->fetched = false;
   return CLIPC_OK;
@@ -334,7 +340,7 @@ clipc_status clipc__loader_rest(struct clipc__loader *loader, size_t n_bytes, bo
     return loader->rows ? CLIPC_OK : clipc__no_memory(error, "the token embedding");
   }
   if (file != NULL) {
-    size_t left = n - loader->next_number, most = n_bytes / sizeof *rows;
+    size_t left = n - loader->next_number, most = n_bytes / sizeof *rows + 4096;
     size_t now = left < most ? left : most;
     memcpy(loader->rows + loader->next_number, rows + loader->next_number, now * sizeof *rows);
     loader->next_number += now;
@@ -354,3 +360,4 @@ void clipc__model_unload(struct clipc_model *model) {
 }
 
 #undef WIDEN_CHUNK
+#undef REST_BYTES

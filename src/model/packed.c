@@ -51,7 +51,7 @@ struct clipc__packed {
   struct packed_tower towers[2];
   struct clipc__tokenizer *tokenizer;
   struct clipc__tokenizer_opening *tokenizer_opening; /* while it is being opened */
-  clipc_error tokenizer_error; /* why there is none */
+  clipc_error tokenizer_error;                        /* why there is none */
   uint8_t *rows; /* [chunks of the token embedding] enum packed_state, atomic; NULL: they need not be compared */
   const struct packed_section *rows_section;
 };
@@ -210,7 +210,8 @@ static clipc_status packed_damaged(const struct clipc__packed *packed, const str
                      section->name);
 }
 
-/* Compares chunks from *next on, of about n_bytes; false when one is damaged. *next is the number of chunks at the end. */
+/* Compares chunks from *next on, of about n_bytes; false when one is damaged. *next is the number of chunks at the end.
+ */
 static bool packed_check_some(const struct clipc__packed *packed, const struct packed_section *section, size_t *next,
                               int n_threads, size_t n_bytes) {
   struct packed_check check = {.packed = packed, .section = section, .first = *next};

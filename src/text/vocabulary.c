@@ -281,8 +281,7 @@ static clipc_status json_read(struct clipc__file *file, const struct clipc__stor
   clipc_status status = clipc__store_open(file, store, path, max_bytes, allocator, error);
   if (status != CLIPC_OK) return status;
   size_t nul = json_nul(file->data, file->n_bytes);
-  if (nul != SIZE_MAX)
-    return clipc__fail(error, CLIPC_E_FORMAT, "%s: holds a NUL character at byte %zu", path, nul);
+  if (nul != SIZE_MAX) return clipc__fail(error, CLIPC_E_FORMAT, "%s: holds a NUL character at byte %zu", path, nul);
   if (!clipc__utf8_valid(file->data, file->n_bytes))
     return clipc__fail(error, CLIPC_E_FORMAT, "%s: is not UTF-8", path);
   return CLIPC_OK;
@@ -338,8 +337,7 @@ static clipc_status vocabulary_find_file(struct clipc__vocabulary *v, const stru
   if (v->whole || clipc__store_has(v->store, names)) {
     v->path = v->whole ? whole : names;
     v->merges_path = v->whole ? whole : merges;
-    clipc_status status =
-        json_read(&v->file, v->store, v->path, options->max_config_bytes, &v->arena.allocator, error);
+    clipc_status status = json_read(&v->file, v->store, v->path, options->max_config_bytes, &v->arena.allocator, error);
     v->pieces = (struct clipc__json_pieces){
         .text = (const char *)v->file.data, .n_text = v->file.n_bytes, .piece.allocator = v->arena.allocator};
     return status;
