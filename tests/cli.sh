@@ -526,6 +526,54 @@ few=$(gop)
 run bench -m "$model" --seconds 0.01 -t 1 --tower text --tokens 16 --precision bf16
 that "bench of longer texts: more work" awk -v few="$few" -v more="$(gop)" 'BEGIN { exit !(more > 1.9 * few && more < 2.2 * few) }'
 
+# ---- base64 and URLs
+car=$pictures/red_car.jpg
+base64 -w0 "$car" >car.b64
+run embed -m "$model" --image "$car" --base64 "$(cat car.b64)" --base64 "data:image/jpeg;base64,$(cat car.b64)"
+fine "base64"
+that "base64: the vectors of the file" [ "$(sed 's/.*"embedding"//' out | sort -u | wc -l)" = 1 ]
+that "base64: the input is cut" has out '"input":"/9j/'
+that "base64: the input is short" awk '{ sub(/,"embedding.*/, ""); if (length > 120) exit 1 }' out
+{ cat car.b64; echo; echo; tr -- +/ -_ <car.b64; echo; } >list.b64
+fed list.b64 embed -m "$model" --base64 -
+fine "base64 on stdin"
+that "base64 on stdin: a result each" lines out 2
+run embed -m "$model" --base64 "/9j/4*" --text ok --base64 "data:image/png,x"
+that "bad base64: exit code" exits 1
+that "bad base64: the others are there" [ "$(grep -c embedding out)" = 1 ]
+that "bad base64: its sentence" has err 'base64 "/9j/4*"'
+that "bad base64: a status" has out '"status":"CLIPC_E_FORMAT"'
+run embed -m "$model" --url http://127.0.0.1:1/cat.jpg --url ftp://example.org/cat.jpg --url http://me:secret@example.org/ --text ok
+if grep -q CLIPC_E_UNSUPPORTED out; then # built with CURL=0, or libcurl is not there
+  that "no URLs in this build: exit code" exits 1
+else
+  that "URLs: exit code" exits 1
+  that "URLs: refused by address, scheme and credentials" [ "$(grep -c '"status":"CLIPC_E_DENIED"' out)" = 3 ]
+  that "URLs: the text is there" [ "$(grep -c embedding out)" = 1 ]
+  run embed -m "$model" --url http://127.0.0.1:1/cat.jpg --allow 127.0.0.1:1
+  that "URLs: allowed, and nobody there" has out '"status":"CLIPC_E_NETWORK"'
+fi
+run classify -m "$model" --base64 "$(cat car.b64)" --label "a photo of a red car" --label "a blue circle" -f jsonl
+fine "classify base64"
+
+# ---- Ctrl-C keeps what is done
+yes "$car" | head -n 200000 >many
+interrupt() { # FORMAT: starts, waits for output, interrupts
+  "$clipc" embed -m "$model" --image - -f "$1" -o kept.out <many 2>err &
+  child=$!
+  sleep 1.5
+  kill -INT $child
+  wait $child
+  code=$?
+}
+interrupt jsonl
+that "Ctrl-C: exit code" exits 130
+that "Ctrl-C: says how many are done" grep -q 'stopped: [1-9][0-9]* of 200000 inputs are done' err
+that "Ctrl-C: they are there" [ "$(wc -l <kept.out)" = "$(sed 's/.*stopped: \([0-9]*\) of.*/\1/' err)" ]
+that "Ctrl-C: each of them whole" [ "$(grep -c '\]}$' kept.out)" = "$(wc -l <kept.out)" ]
+rm -f kept.out
+that "Ctrl-C: nothing else is left" clean_folder
+
 # ---- a terminal on stderr
 if [ "$(script -qec 'echo yes' /dev/null 2>/dev/null </dev/null | tr -d '\r')" = yes ]; then
   TERM=xterm script -qec "stty cols 100; '$clipc' embed -m '$model' --image '$pictures' >out" typescript >/dev/null </dev/null

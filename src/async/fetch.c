@@ -27,6 +27,7 @@ static void fetch_engine_release(fetch_engine *engine) {
   if (atomic_fetch_sub(&engine->references, 1) != 1) return;
   clipc_runtime *runtime = engine->runtime;
   clipc__waiter_clear(&engine->waiter);
+  clipc__proxies_free(&engine->proxies, engine->allocator);
   clipc__free(engine->allocator, engine);
   clipc__runtime_release(runtime);
 }
@@ -294,8 +295,14 @@ static clipc_status fetch_make_engine(void **out, clipc_runtime *runtime, clipc_
   if (options.total_timeout_ms <= 0) options.total_timeout_ms = 30000;
   if (options.max_per_host <= 0) options.max_per_host = 8;
   if (options.max_connections <= 0) options.max_connections = 256;
+  struct clipc__proxies proxies = {.exceptions = NULL};
+  if (options.use_proxy && (status = clipc__proxies_read(&proxies, allocator, error)) != CLIPC_OK) return status;
   fetch_engine *engine = clipc__alloc_zeroed(allocator, 1, sizeof *engine);
-  if (engine == NULL) return clipc__no_memory(error, "fetching");
+  if (engine == NULL) {
+    clipc__proxies_free(&proxies, allocator);
+    return clipc__no_memory(error, "fetching");
+  }
+  engine->proxies = proxies;
   atomic_store(&engine->references, 1);
   engine->runtime = clipc__runtime_retain(runtime);
   engine->allocator = allocator;

@@ -2,6 +2,7 @@
  *   fetch.c     who may start when; limits of time; the task     transfer.c  one request by libcurl
  *   resolve.c   names to addresses, by c-ares                    watch.c     their sockets, as sources of the scheduler
  *   address.c   URLs and addresses that are let through          net.c       loads the two libraries
+ *   origins.c   limits per host, checks of addresses             proxy.c     proxies of the environment
  * A host's addresses must all be public, or the host and its port be on the list fetch.allow; the connection goes to an
  * address that was checked, and every redirect begins anew. From https a redirect to http is refused. HTTP/1.1 alone is
  * spoken. Connections stay open for ten seconds after the last transfer, and count against max_connections. */

@@ -11,6 +11,7 @@
 
 #if CLIPC_CURL
 
+#include "async/proxy.h"
 #include "async/resolve.h"
 #include "async/watch.h"
 
@@ -52,7 +53,7 @@ struct clipc__fetch_list {
   struct clipc__fetch *first, *last; /* by next_queued */
 };
 
-/* A host and port: what limits per host hold for, and what is resolved. */
+/* A host and port: what limits per host hold for, and whose address, or whose proxy's, is asked for. */
 struct clipc__origin {
   struct clipc__origin *next;       /* in its bucket */
   struct clipc__origin *next_ready; /* among those who have something to start and a place for it */
@@ -63,8 +64,10 @@ struct clipc__origin {
   int64_t known_until_ns; /* answer holds */
   struct clipc__answer answer;
   struct clipc__engine_of_fetches *engine;
+  const struct clipc__proxy *proxy; /* NULL = none */
   uint64_t hash;
   int port;
+  bool is_https;
   char host[];
 };
 
@@ -75,10 +78,11 @@ struct clipc__engine_of_fetches {
   clipc_runtime *runtime;
   const clipc_allocator *allocator;
   const struct clipc__net *net;
-  clipc_fetch_options options; /* defaults filled in */
-  const char *name_servers;    /* NULL = the system's */
-  struct clipc__waiter waiter; /* the task */
-  struct clipc__lock lock;     /* of the news, has_task and closed */
+  clipc_fetch_options options;   /* defaults filled in */
+  struct clipc__proxies proxies; /* none without the option use_proxy */
+  const char *name_servers;      /* NULL = the system's */
+  struct clipc__waiter waiter;   /* the task */
+  struct clipc__lock lock;       /* of the news, has_task and closed */
   struct clipc__fetch *first_news, *last_news;
   bool has_task, closed;
   atomic_bool stopping;

@@ -43,6 +43,7 @@ static void poller_happened(struct clipc__poller *poller, const struct epoll_eve
   if (event->data.fd == poller->event_fd) { /* in this order: who rings in between is heard all the same, now */
     if (is_rung_for && read(poller->event_fd, &unused, sizeof unused) > 0) atomic_store(&poller->rung, false);
   } else if (event->data.fd == poller->timer_fd) {
+    if (!is_rung_for) return;
     pthread_mutex_lock(&poller->mutex);
     if (read(poller->timer_fd, &unused, sizeof unused) > 0) poller->alarm_ns = INT64_MAX;
     pthread_mutex_unlock(&poller->mutex);
@@ -57,10 +58,11 @@ static void poller_happened(struct clipc__poller *poller, const struct epoll_eve
   }
 }
 
-void clipc__poller_look(clipc_runtime *runtime, int timeout_ms, bool is_rung_for) {
+bool clipc__poller_look(clipc_runtime *runtime, int timeout_ms, bool is_rung_for) {
   struct epoll_event events[POLLER_EVENTS];
   int n = epoll_wait(runtime->poller.epoll_fd, events, POLLER_EVENTS, timeout_ms);
   for (int i = 0; i < n; i++) poller_happened(&runtime->poller, &events[i], is_rung_for);
+  return n >= 0;
 }
 
 void clipc__poller_ring(clipc_runtime *runtime) {
@@ -133,7 +135,10 @@ clipc_status clipc__poller_open(struct clipc__poller *poller, clipc_error *error
   return clipc__fail(error, CLIPC_E_RUNTIME_UNAVAILABLE, "runtimes need Linux's epoll");
 }
 void clipc__poller_close(clipc_runtime *runtime) { pthread_mutex_destroy(&runtime->poller.mutex); }
-void clipc__poller_look(clipc_runtime *runtime, int timeout_ms, bool is_rung_for) { (void)runtime, (void)timeout_ms; }
+bool clipc__poller_look(clipc_runtime *runtime, int timeout_ms, bool is_rung_for) {
+  (void)runtime, (void)timeout_ms, (void)is_rung_for;
+  return false;
+}
 void clipc__poller_ring(clipc_runtime *runtime) { (void)runtime; }
 void clipc__poller_alarm(clipc_runtime *runtime) { (void)runtime; }
 clipc_status clipc__io_watch(clipc_runtime *runtime, struct clipc__io *io, uint32_t events, clipc_error *error) {

@@ -62,11 +62,15 @@ static void origin_drop_unused(struct clipc__engine_of_fetches *engine, int64_t 
   engine->sweep_at = engine->n_origins * 2 + 64;
 }
 
-static struct clipc__origin *origin_of(struct clipc__engine_of_fetches *engine, const char *host, int port) {
+static struct clipc__origin *origin_of(struct clipc__engine_of_fetches *engine, const struct clipc__url *url) {
+  const char *host = url->host;
+  const int port = url->port;
   uint64_t hash = origin_hash(host, port);
   struct clipc__origin **bucket = &engine->buckets[hash % CLIPC__ORIGIN_BUCKETS];
   for (struct clipc__origin *origin = *bucket; origin; origin = origin->next)
-    if (origin->hash == hash && origin->port == port && strcmp(origin->host, host) == 0) return origin;
+    if (origin->hash == hash && origin->port == port && origin->is_https == url->is_https &&
+        strcmp(origin->host, host) == 0)
+      return origin;
   if (engine->n_origins >= engine->sweep_at) origin_drop_unused(engine, clipc_runtime_now_ns(engine->runtime));
   size_t n_host = strlen(host) + 1;
   struct clipc__origin *origin = clipc__alloc_zeroed(engine->allocator, 1, sizeof *origin + n_host);
@@ -74,6 +78,8 @@ static struct clipc__origin *origin_of(struct clipc__engine_of_fetches *engine, 
   origin->engine = engine;
   origin->hash = hash;
   origin->port = port;
+  origin->is_https = url->is_https;
+  origin->proxy = clipc__proxy_for(&engine->proxies, host, url->is_https);
   memcpy(origin->host, host, n_host);
   origin->next = *bucket;
   *bucket = origin;
@@ -94,7 +100,7 @@ static void origin_become_ready(struct clipc__origin *origin) {
 }
 
 clipc_status clipc__origin_queue(struct clipc__fetch *fetch, bool first, clipc_error *error) {
-  struct clipc__origin *origin = origin_of(fetch->engine, fetch->url.host, fetch->url.port);
+  struct clipc__origin *origin = origin_of(fetch->engine, &fetch->url);
   if (origin == NULL) return clipc__no_memory(error, "a host to fetch from");
   fetch->origin = origin;
   fetch->state = CLIPC__FETCH_QUEUED;
@@ -150,9 +156,9 @@ static void origin_begin(struct clipc__fetch *fetch, const struct clipc__answer 
     clipc__no_memory(&error, "a name to resolve");
   else if (status != CLIPC_OK)
     clipc__fail(&error, status, "%.*s: %s: %s", CLIPC__FETCH_NAME(fetch), fetch->url.host, answer->failure);
-  else if (answer == NULL)
+  else if (fetch->url.is_literal)
     status = clipc__origin_check(fetch, &fetch->url.address, &error);
-  for (int i = 0; answer && i < answer->n_addresses && status == CLIPC_OK; i++)
+  for (int i = 0; answer && !fetch->origin->proxy && i < answer->n_addresses && status == CLIPC_OK; i++)
     status = clipc__origin_check(fetch, &answer->addresses[i], &error);
   if (status == CLIPC_OK) status = clipc__transfer_start(fetch, answer, &error);
   if (status != CLIPC_OK) clipc__fetch_finish(fetch, status, &error);
@@ -195,7 +201,8 @@ static void origin_give_place(struct clipc__origin *origin, int64_t now_ns) {
   int64_t first_ns = fetch->connect_ns < fetch->give_up_ns ? fetch->connect_ns : fetch->give_up_ns;
   if (first_ns < engine->look_ns) engine->look_ns = first_ns;
   fetch->state = CLIPC__FETCH_MOVING;
-  if (fetch->url.is_literal) {
+  const struct clipc__url *asked = origin->proxy ? &origin->proxy->url : &fetch->url;
+  if (asked->is_literal) {
     origin_begin(fetch, NULL);
   } else if (origin->known_until_ns > now_ns && !origin->is_asked) {
     origin_begin(fetch, &origin->answer);
@@ -204,7 +211,7 @@ static void origin_give_place(struct clipc__origin *origin, int64_t now_ns) {
     origin_list_push(&origin->waiting, fetch, false);
     if (origin->is_asked) return;
     origin->is_asked = true;
-    clipc__resolver_ask(engine->resolver, origin->host, origin_answered, origin);
+    clipc__resolver_ask(engine->resolver, asked->host, origin_answered, origin);
   }
 }
 

@@ -1,24 +1,40 @@
 /* Who comes next. Each worker has a ring of ready tasks, first in first out, that others may steal from, and before it
  * `next`, the task that it woke last. Two lists under a lock are the runtime's: tasks from outside and what a full ring
  * spills, and short tasks, which come first of all.
- * Fairness: `next` is taken a few times in a row at most; every so many turns the list from outside comes first; a task
- * that yields goes behind all others. */
+ * Fairness: `next` is taken a few times in a row at most, short tasks some more times; every so many turns the list from
+ * outside comes first; a task that yields goes behind all others. Timers and descriptors are looked at every so many
+ * turns, fewer where turns take long. */
 #include "async/sched.h"
 
-enum { QUEUE_NEXT_IN_A_ROW = 3, QUEUE_OUTSIDE_FIRST = 61, QUEUE_LOOK = 16, QUEUE_BATCH = 64 };
+enum { QUEUE_NEXT_IN_A_ROW = 3, QUEUE_SHORT_IN_A_ROW = 32, QUEUE_OUTSIDE_FIRST = 61, QUEUE_BATCH = 64 };
+enum { QUEUE_LOOK = 16, QUEUE_LOOK_NS = 200000 }; /* turns between two looks at most, and about the time */
 
 /* ---- lists */
 
 static void list_push(struct clipc__task_list *list, clipc_task *task) {
   task->next = NULL;
   clipc__lock(&list->lock);
-  if (list->last)
-    list->last->next = task;
-  else
-    list->first = task;
-  list->last = task;
-  atomic_fetch_add(&list->n, 1);
+  if (atomic_load_explicit(&task->runtime->stage, memory_order_relaxed) != CLIPC__STOPPED) {
+    if (list->last)
+      list->last->next = task;
+    else
+      list->first = task;
+    list->last = task;
+    atomic_fetch_add(&list->n, 1);
+  }
   clipc__unlock(&list->lock);
+}
+
+static void list_close(struct clipc__task_list *list) {
+  clipc__lock(&list->lock);
+  list->first = list->last = NULL;
+  atomic_store(&list->n, 0);
+  clipc__unlock(&list->lock);
+}
+
+void clipc__queue_close(clipc_runtime *runtime) {
+  list_close(&runtime->injected);
+  list_close(&runtime->shorts);
 }
 
 /* Under the lock: the k-th. */
@@ -93,7 +109,9 @@ static void push_local(struct clipc__worker *worker, clipc_task *task) {
 
 static bool queue_elsewhere(clipc_runtime *runtime, clipc_task *task) {
   struct clipc__task_list *list = task->kind->is_short ? &runtime->shorts : &runtime->injected;
-  if (!task->kind->is_short && runtime->options.seed == 0 && clipc__worker_here(runtime)) return false;
+  bool is_here = clipc__worker_here(runtime) != NULL;
+  if (!task->kind->is_short && runtime->options.seed == 0 && is_here) return false;
+  if (!is_here && !clipc__runtime_usable(runtime)) return true; /* in a child by fork: nobody runs it */
   list_push(list, task);
   clipc__park_wake_one(runtime);
   return true;
@@ -168,14 +186,20 @@ static clipc_task *take_by_chance(struct clipc__worker *worker) {
 
 clipc_task *clipc__queue_take_short(clipc_runtime *runtime) { return list_take(&runtime->shorts); }
 
-clipc_task *clipc__queue_take(struct clipc__worker *worker) {
-  clipc_runtime *runtime = worker->runtime;
-  if (runtime->options.seed != 0) return take_by_chance(worker);
-  clipc_task *task = NULL;
-  worker->turn++;
-  if (worker->turn % QUEUE_LOOK == 0) clipc__runtime_tick(worker, clipc_runtime_now_ns(runtime));
-  if (worker->turn % QUEUE_OUTSIDE_FIRST == 0 && (task = take_injected(worker))) return task;
-  if ((task = clipc__queue_take_short(runtime))) return task;
+static void look_around(struct clipc__worker *worker) {
+  int64_t now = clipc_runtime_now_ns(worker->runtime), passed = now - worker->looked_ns;
+  if (passed > QUEUE_LOOK_NS)
+    worker->look_after = 1;
+  else if (worker->look_after < QUEUE_LOOK)
+    worker->look_after = worker->look_after ? worker->look_after * 2 : 1;
+  worker->looked_ns = now;
+  worker->look_at = worker->turn + worker->look_after;
+  clipc__runtime_tick(worker, now);
+}
+
+/* Of those that are not short. */
+static clipc_task *take_long(struct clipc__worker *worker) {
+  clipc_task *task;
   if (worker->next) {
     task = worker->next;
     worker->next = NULL;
@@ -190,6 +214,22 @@ clipc_task *clipc__queue_take(struct clipc__worker *worker) {
   if ((task = ring_take(worker))) return task;
   if ((task = take_injected(worker))) return task;
   return steal(worker);
+}
+
+clipc_task *clipc__queue_take(struct clipc__worker *worker) {
+  clipc_runtime *runtime = worker->runtime;
+  if (runtime->options.seed != 0) return take_by_chance(worker);
+  clipc_task *task = NULL;
+  worker->turn++;
+  if (worker->turn - worker->look_at < QUEUE_LOOK) look_around(worker);
+  if (worker->turn % QUEUE_OUTSIDE_FIRST == 0 && (task = take_injected(worker))) return task;
+  if (worker->n_short < QUEUE_SHORT_IN_A_ROW && (task = clipc__queue_take_short(runtime))) {
+    worker->n_short++;
+    return task;
+  }
+  worker->n_short = 0;
+  task = take_long(worker);
+  return task ? task : clipc__queue_take_short(runtime);
 }
 
 bool clipc__queue_any(clipc_runtime *runtime) {

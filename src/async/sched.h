@@ -20,6 +20,7 @@ enum {
   CLIPC__TASK_RUNNING = 2, /* in its function */
   CLIPC__TASK_ENDED = 4,
   CLIPC__TASK_CANCELLED = 8,
+  CLIPC__TASK_IN_LINE = 16, /* in a channel's line of senders, unless it has gone elsewhere since */
   CLIPC__TASK_REFERENCE = 256 /* references are counted in the higher bits; none: the memory is free */
 };
 
@@ -31,8 +32,11 @@ struct clipc__timer { /* in a list of the wheel */
 struct clipc_task {
   atomic_uint state;
   union {
-    int status;         /* when it has ended */
-    uint32_t select_at; /* before: where the next clipc_select begins */
+    int status; /* when it has ended */
+    struct {    /* before */
+      uint16_t select_at; /* where the next clipc_select begins */
+      uint16_t messages;  /* that it may still send and receive in this turn */
+    };
   };
   clipc_task *next; /* in a queue, or among free ones */
   const clipc_task_kind *kind;
@@ -63,13 +67,17 @@ struct clipc__slab {
   struct clipc__slab_chunk *chunks;
   void *fresh[CLIPC__SLAB_CLASSES]; /* not yet given out, of the newest chunk of each class */
   size_t n_fresh[CLIPC__SLAB_CLASSES];
+  size_t n_left; /* when the runtime was let go: objects that are still out */
 };
 CLIPC_PRIVATE void *clipc__slab_take(clipc_runtime *runtime, size_t n_bytes); /* not zeroed */
 CLIPC_PRIVATE void clipc__slab_give(clipc_runtime *runtime, void *memory, size_t n_bytes);
 CLIPC_PRIVATE void clipc__slab_free_all(clipc_runtime *runtime);
-/* Visits every task that lives when it is called, without a lock; false when there is no memory for the list. */
-CLIPC_PRIVATE bool clipc__slab_each_task(clipc_runtime *runtime, void (*visit)(void *context, clipc_task *task),
+/* Visits the tasks that live when it is called, without a lock; others that come or go meanwhile may be among them. */
+CLIPC_PRIVATE void clipc__slab_each_task(clipc_runtime *runtime, void (*visit)(void *context, clipc_task *task),
                                          void *context);
+/* When the runtime is to be freed, and nobody works for it any more: true when none of its objects is out; else the
+ * last one that is given back calls clipc__runtime_free. */
+CLIPC_PRIVATE bool clipc__slab_let_go(clipc_runtime *runtime);
 
 /* ---- queues (queue.c) */
 
@@ -80,6 +88,9 @@ struct clipc__worker {
   int index;
   unsigned turn;          /* counts turns: now and then something else comes first */
   unsigned n_next;        /* turns in a row that came from `next` */
+  unsigned n_short;       /* and that were short tasks' */
+  unsigned look_at, look_after; /* turn of the next look at timers and descriptors; turns from one to the next */
+  int64_t looked_ns;
   clipc_task *next;       /* woken last by this worker: its data are warm */
   bool searching, computed, between; /* computed: something long, since it was last looked at */
   int64_t io_looked_ns;
@@ -105,6 +116,7 @@ CLIPC_PRIVATE clipc_task *clipc__queue_take(struct clipc__worker *worker);
 CLIPC_PRIVATE clipc_task *clipc__queue_take_short(clipc_runtime *runtime);
 CLIPC_PRIVATE bool clipc__queue_any(clipc_runtime *runtime);
 CLIPC_PRIVATE void clipc__queue_share_next(struct clipc__worker *worker); /* before something long */
+CLIPC_PRIVATE void clipc__queue_close(clipc_runtime *runtime); /* it has stopped: no task is put into a list any more */
 CLIPC_PRIVATE struct clipc__worker *clipc__worker_here(clipc_runtime *runtime); /* this thread's, or NULL */
 
 /* ---- timers (timer.c): a hierarchical wheel of lists, ticks of 2^16 ns */
@@ -135,8 +147,9 @@ struct clipc__poller {
 };
 CLIPC_PRIVATE clipc_status clipc__poller_open(struct clipc__poller *poller, clipc_error *error);
 CLIPC_PRIVATE void clipc__poller_close(clipc_runtime *runtime);
-/* Wakes the tasks of what happened; is_rung_for: the caller is the one whom a ring is to wake. */
-CLIPC_PRIVATE void clipc__poller_look(clipc_runtime *runtime, int timeout_ms, bool is_rung_for);
+/* Wakes the tasks of what happened; false when a signal came. is_rung_for: the caller is the one whom rings and the
+ * alarm are to wake; others leave them alone, or he would sleep on. */
+CLIPC_PRIVATE bool clipc__poller_look(clipc_runtime *runtime, int timeout_ms, bool is_rung_for);
 CLIPC_PRIVATE void clipc__poller_ring(clipc_runtime *runtime);                 /* ends a look that waits */
 CLIPC_PRIVATE void clipc__poller_alarm(clipc_runtime *runtime);                /* ends it when the next timer is due */
 
@@ -157,8 +170,7 @@ CLIPC_PRIVATE void clipc__park_found(struct clipc__worker *worker); /* it was se
 enum { CLIPC__OPEN = 0, CLIPC__DRAINING = 1, CLIPC__CANCELLING = 2, CLIPC__STOPPED = 3 };
 
 struct clipc_runtime {
-  clipc_runtime_options options;
-  char **allow; /* copies that options.fetch.allow points to */
+  clipc_runtime_options options; /* a copy, see clipc__options_copy */
   clipc_allocator allocator;
   atomic_int references, stage;
   unsigned fork_count;      /* of the process when it was opened */
@@ -179,7 +191,12 @@ struct clipc_runtime {
   const struct clipc__slot_kind *slot_kinds[CLIPC__N_SLOTS];
 };
 
-CLIPC_PRIVATE bool clipc__runtime_usable(const clipc_runtime *runtime); /* not closed, not another process's */
+CLIPC_PRIVATE bool clipc__runtime_usable(const clipc_runtime *runtime); /* not another process's */
+CLIPC_PRIVATE void clipc__runtime_free(clipc_runtime *runtime);
+/* Checks options (NULL = defaults) and copies them, with what they point to. On failure *copy holds nothing. */
+CLIPC_PRIVATE clipc_status clipc__options_copy(clipc_runtime_options *copy, const clipc_runtime_options *options,
+                                               clipc_error *error);
+CLIPC_PRIVATE void clipc__options_free(clipc_runtime_options *copy);
 CLIPC_PRIVATE long long clipc__runtime_n_tasks(const clipc_runtime *runtime);
 CLIPC_PRIVATE void clipc__runtime_tick(struct clipc__worker *worker, int64_t now_ns); /* timers and descriptors, without waiting */
 CLIPC_PRIVATE bool clipc__runtime_turn(struct clipc__worker *worker);                 /* runs one task; false: none is ready */

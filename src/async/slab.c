@@ -1,7 +1,7 @@
 /* Memory of tasks and oneshots: chunks of one size each, free ones in lists by size, some of them kept by each worker so
- * that the usual case takes no lock. Chunks are given back when the runtime is; an object too large for a list is a chunk
- * of its own, and goes at once. The first word of every object can be read at any time: below CLIPC__TASK_REFERENCE it is
- * no task. */
+ * that the usual case takes no lock. Chunks are given back when the runtime is, which is not before the last object that
+ * somebody holds; one too large for a list is a chunk of its own, and goes at once. The first word of every object can be
+ * read at any time: below CLIPC__TASK_REFERENCE it is no task. */
 #include "async/sched.h"
 
 #include <string.h>
@@ -94,14 +94,24 @@ void *clipc__slab_take(clipc_runtime *runtime, size_t n_bytes) {
   return memory;
 }
 
+/* Gives the lock back. */
+static void slab_leave(clipc_runtime *runtime) {
+  struct clipc__slab *slab = &runtime->slab;
+  bool last = slab->n_left > 0 && --slab->n_left == 0;
+  clipc__unlock(&slab->lock);
+  if (last) clipc__runtime_free(runtime);
+}
+
 static void slab_drop_chunk(clipc_runtime *runtime, struct clipc__slab_chunk *chunk) {
   struct clipc__slab *slab = &runtime->slab;
+  ASAN_UNPOISON_MEMORY_REGION(chunk, sizeof *chunk + chunk->object_bytes);
   clipc__lock(&slab->lock);
   if (chunk->next) chunk->next->previous = chunk->previous;
   *(chunk->previous ? &chunk->previous->next : &slab->chunks) = chunk->next;
   clipc__unlock(&slab->lock);
-  ASAN_UNPOISON_MEMORY_REGION(chunk, sizeof *chunk + chunk->object_bytes);
   clipc__free(&runtime->allocator, chunk);
+  clipc__lock(&slab->lock);
+  slab_leave(runtime);
 }
 
 void clipc__slab_give(clipc_runtime *runtime, void *memory, size_t n_bytes) {
@@ -126,7 +136,21 @@ void clipc__slab_give(clipc_runtime *runtime, void *memory, size_t n_bytes) {
   }
   clipc__lock(&slab->lock);
   slab_push(&slab->free[class], memory);
+  slab_leave(runtime);
+}
+
+bool clipc__slab_let_go(clipc_runtime *runtime) {
+  struct clipc__slab *slab = &runtime->slab;
+  size_t n = 0;
+  clipc__lock(&slab->lock);
+  for (struct clipc__slab_chunk *chunk = slab->chunks; chunk; chunk = chunk->next) n += chunk->n_objects;
+  for (int class = 0; class < CLIPC__SLAB_CLASSES; class++) {
+    n -= slab->n_fresh[class] + slab->free[class].n;
+    for (int i = 0; runtime->workers && i <= runtime->n_workers; i++) n -= runtime->workers[i].kept[class].n;
+  }
+  slab->n_left = n;
   clipc__unlock(&slab->lock);
+  return n == 0;
 }
 
 void clipc__slab_free_all(clipc_runtime *runtime) {
@@ -138,25 +162,29 @@ void clipc__slab_free_all(clipc_runtime *runtime) {
   runtime->slab.chunks = NULL;
 }
 
-bool clipc__slab_each_task(clipc_runtime *runtime, void (*visit)(void *context, clipc_task *task), void *context) {
-  struct clipc__slab *slab = &runtime->slab;
-  size_t most = 0, n = 0;
-  clipc__lock(&slab->lock);
-  for (struct clipc__slab_chunk *chunk = slab->chunks; chunk; chunk = chunk->next) most += chunk->n_objects;
-  clipc__unlock(&slab->lock);
-  clipc_task **tasks = clipc__alloc(&runtime->allocator, most, sizeof *tasks);
-  if (tasks == NULL) return false;
-  clipc__lock(&slab->lock);
-  for (struct clipc__slab_chunk *chunk = slab->chunks; chunk; chunk = chunk->next)
-    for (size_t i = 0; i < chunk->n_objects && n < most; i++) {
-      clipc_task *task = (clipc_task *)((char *)(chunk + 1) + i * chunk->object_bytes);
-      if (clipc__task_retain_live(task)) tasks[n++] = task;
+/* The first task that lives behind the i-th object of the chunk, with a reference; under the lock. */
+static clipc_task *slab_next_task(struct clipc__slab_chunk **chunk, size_t *i) {
+  for (; *chunk; *chunk = (*chunk)->next, *i = 0)
+    while (*i < (*chunk)->n_objects) {
+      clipc_task *task = (clipc_task *)((char *)(*chunk + 1) + (*i)++ * (*chunk)->object_bytes);
+      if (clipc__task_retain_live(task)) return task;
     }
+  return NULL;
+}
+
+void clipc__slab_each_task(clipc_runtime *runtime, void (*visit)(void *context, clipc_task *task), void *context) {
+  struct clipc__slab *slab = &runtime->slab;
+  clipc__lock(&slab->lock);
+  struct clipc__slab_chunk *chunk = slab->chunks;
+  size_t i = 0;
+  clipc_task *task = slab_next_task(&chunk, &i);
   clipc__unlock(&slab->lock);
-  for (size_t i = 0; i < n; i++) {
-    visit(context, tasks[i]);
-    clipc_task_release(tasks[i]);
+  while (task) { /* whose chunk stays until its reference is given back */
+    visit(context, task);
+    clipc__lock(&slab->lock);
+    clipc_task *next = slab_next_task(&chunk, &i);
+    clipc__unlock(&slab->lock);
+    clipc_task_release(task);
+    task = next;
   }
-  clipc__free(&runtime->allocator, tasks);
-  return true;
 }

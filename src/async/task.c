@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+enum { TASK_MESSAGES = 128 }; /* sent and received in one turn; then others come first */
+
 struct clipc__task_family {
   clipc_task *parent, *first_child, *next, *previous; /* under the runtime's family_lock */
   char name[40];
@@ -36,9 +38,9 @@ void clipc_task_release(clipc_task *task) {
   unsigned before = atomic_fetch_sub_explicit(&task->state, CLIPC__TASK_REFERENCE, memory_order_acq_rel);
   if (before >= 2 * CLIPC__TASK_REFERENCE) return;
   clipc_runtime *runtime = task->runtime;
+  if (!clipc__runtime_usable(runtime)) return; /* its locks may be held by threads that are not here */
   if (task->family) clipc__free(&runtime->allocator, task->family);
-  size_t n_bytes = task_bytes(task->kind);
-  clipc__slab_give(runtime, task, n_bytes);
+  clipc__slab_give(runtime, task, task_bytes(task->kind));
 }
 
 /* ---- wakes */
@@ -74,15 +76,16 @@ static void count_task(clipc_runtime *runtime, bool started) {
   atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_release);
 }
 
-static clipc_task *make_task(clipc_runtime *runtime, const clipc_task_kind *kind, const void *frame, bool handle) {
+static clipc_task *make_task(clipc_runtime *runtime, const clipc_task_kind *kind, const void *frame,
+                             struct clipc__task_family *family, bool handle) {
   clipc_task *task = clipc__slab_take(runtime, task_bytes(kind));
   if (task == NULL) return NULL;
-  task->select_at = 0;
+  task->select_at = task->messages = 0;
   task->next = NULL;
   task->kind = kind;
   task->runtime = runtime;
   atomic_store_explicit(&task->joiner.task, NULL, memory_order_relaxed);
-  task->family = NULL;
+  task->family = family;
   task->deadline_ns = task->sleep_end_ns = 0;
   task->timer.at_ns = 0;
   if (frame)
@@ -94,33 +97,49 @@ static clipc_task *make_task(clipc_runtime *runtime, const clipc_task_kind *kind
   return task;
 }
 
-static clipc_status check_spawn(const clipc_runtime *runtime, const clipc_task_kind *kind, clipc_error *error) {
+/* A task is counted before the stage is looked at, as shutdown does it the other way round: either it is refused, or
+ * waited for. */
+static clipc_status begin_spawn(clipc_runtime *runtime, const clipc_task_kind *kind, clipc_error *error) {
   if (runtime == NULL || kind == NULL || kind->run == NULL)
     return clipc__fail(error, CLIPC_E_INVALID, "clipc_spawn: %s is NULL",
                        runtime == NULL ? "runtime" : kind == NULL ? "kind" : "the kind's function");
-  int stage = atomic_load_explicit(&runtime->stage, memory_order_acquire);
-  if (stage == CLIPC__OPEN || (stage == CLIPC__DRAINING && clipc__task_running())) return CLIPC_OK;
+  if (!clipc__runtime_usable(runtime))
+    return clipc__fail(error, CLIPC_E_RUNTIME_UNAVAILABLE, "%s: the runtime belongs to the parent process", kind->name);
+  count_task(runtime, true);
+  int stage = atomic_load(&runtime->stage);
+  const clipc_task *here = clipc__task_running();
+  if (stage == CLIPC__OPEN || (stage == CLIPC__DRAINING && here && here->runtime == runtime)) return CLIPC_OK;
+  count_task(runtime, false);
   return clipc__fail(error, CLIPC_E_SHUTTING_DOWN, "%s: the runtime is shutting down", kind->name);
 }
 
 clipc_status clipc_spawn(clipc_task **out, clipc_runtime *runtime, const clipc_task_kind *kind, const void *frame,
                          clipc_error *error) {
   if (out) *out = NULL;
-  clipc_status status = check_spawn(runtime, kind, error);
+  clipc_status status = begin_spawn(runtime, kind, error);
   if (status != CLIPC_OK) return status;
-  if (!clipc__runtime_usable(runtime))
-    return clipc__fail(error, CLIPC_E_RUNTIME_UNAVAILABLE, "%s: the runtime belongs to the parent process", kind->name);
-  clipc_task *task = make_task(runtime, kind, frame, out != NULL);
-  if (task == NULL) return clipc__no_memory(error, "a task");
+  clipc_task *task = make_task(runtime, kind, frame, NULL, out != NULL);
+  if (task == NULL) {
+    count_task(runtime, false);
+    return clipc__no_memory(error, "a task");
+  }
   if (out) *out = task;
-  count_task(runtime, true);
   clipc__queue_woken(task);
   return CLIPC_OK;
 }
 
+static struct clipc__task_family *make_family(clipc_runtime *runtime) {
+  return clipc__alloc_zeroed(&runtime->allocator, 1, sizeof(struct clipc__task_family));
+}
+
+/* Of the running task; others may look at it, under the lock. */
 static struct clipc__task_family *family_of(clipc_task *task) {
-  if (task->family == NULL) task->family = clipc__alloc_zeroed(&task->runtime->allocator, 1, sizeof *task->family);
-  return task->family;
+  if (task->family) return task->family;
+  struct clipc__task_family *family = make_family(task->runtime);
+  clipc__lock(&task->runtime->family_lock);
+  task->family = family;
+  clipc__unlock(&task->runtime->family_lock);
+  return family;
 }
 
 clipc_status clipc_spawn_child(clipc_task **out, clipc_task *parent, const clipc_task_kind *kind, const void *frame,
@@ -128,15 +147,13 @@ clipc_status clipc_spawn_child(clipc_task **out, clipc_task *parent, const clipc
   if (out) *out = NULL;
   if (parent == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_spawn_child: parent is NULL");
   clipc_runtime *runtime = parent->runtime;
-  clipc_status status = check_spawn(runtime, kind, error);
+  clipc_status status = begin_spawn(runtime, kind, error);
   if (status != CLIPC_OK) return status;
-  clipc_task *task = make_task(runtime, kind, frame, out != NULL);
-  struct clipc__task_family *above = family_of(parent), *own = task ? family_of(task) : NULL;
-  if (above == NULL || own == NULL) {
-    if (task) {
-      atomic_store(&task->state, CLIPC__TASK_REFERENCE);
-      clipc_task_release(task);
-    }
+  struct clipc__task_family *above = family_of(parent), *own = above ? make_family(runtime) : NULL;
+  clipc_task *task = own ? make_task(runtime, kind, frame, own, out != NULL) : NULL;
+  if (task == NULL) {
+    clipc__free(&runtime->allocator, own);
+    count_task(runtime, false);
     return clipc__no_memory(error, "a task");
   }
   clipc__lock(&runtime->family_lock);
@@ -148,7 +165,6 @@ clipc_status clipc_spawn_child(clipc_task **out, clipc_task *parent, const clipc
   if (cancelled) atomic_fetch_or(&task->state, CLIPC__TASK_CANCELLED);
   clipc__unlock(&runtime->family_lock);
   if (out) *out = task;
-  count_task(runtime, true);
   clipc__queue_woken(task);
   return CLIPC_OK;
 }
@@ -169,7 +185,7 @@ static void cancel_tree(clipc_task *top) {
 }
 
 void clipc_task_cancel(clipc_task *task) {
-  if (task == NULL || atomic_load(&task->state) & CLIPC__TASK_ENDED) return;
+  if (task == NULL || atomic_load(&task->state) & CLIPC__TASK_ENDED || !clipc__runtime_usable(task->runtime)) return;
   clipc__lock(&task->runtime->family_lock);
   cancel_tree(task);
   clipc__unlock(&task->runtime->family_lock);
@@ -197,7 +213,10 @@ void clipc__task_end(clipc_task *task, int status) {
   clipc_runtime *runtime = task->runtime;
   if (task->timer.at_ns != 0) clipc__timer_disarm(task);
   if (task->family) leave_family(task);
-  if (task->kind->drop) task->kind->drop(task + 1);
+  if (task->kind->drop) {
+    task->kind->drop(task + 1);
+    if (task->family) leave_family(task); /* drop may have spawned */
+  }
   task->status = status;
   atomic_fetch_or_explicit(&task->state, CLIPC__TASK_ENDED, memory_order_acq_rel);
   clipc__waiter_wake(&task->joiner);
@@ -210,6 +229,7 @@ void clipc__task_turn(clipc_task *task) {
   clipc_task *outer = here->task;
   atomic_fetch_xor_explicit(&task->state, CLIPC__TASK_QUEUED | CLIPC__TASK_RUNNING, memory_order_acq_rel);
   here->task = task;
+  task->messages = TASK_MESSAGES;
   int answer = task->kind->run(task, task + 1);
   if (answer == CLIPC_WAITING) {
     unsigned before = atomic_fetch_and_explicit(&task->state, ~(unsigned)CLIPC__TASK_RUNNING, memory_order_acq_rel);
@@ -272,16 +292,22 @@ int clipc_task_sleep_until(clipc_task *task, int64_t moment_ns) {
 }
 
 int clipc_task_sleep(clipc_task *task, int64_t duration_ns) {
-  if (task->sleep_end_ns == 0) task->sleep_end_ns = clipc_runtime_now_ns(task->runtime) + duration_ns;
+  if (task->sleep_end_ns == 0 &&
+      __builtin_add_overflow(clipc_runtime_now_ns(task->runtime), duration_ns, &task->sleep_end_ns))
+    task->sleep_end_ns = INT64_MAX;
   int status = clipc_task_sleep_until(task, task->sleep_end_ns);
   if (status != CLIPC_WAITING) task->sleep_end_ns = 0;
   return status;
 }
 
 int clipc_task_join(clipc_task *task, clipc_task *other, clipc_status *status) {
+  if (other == NULL) return CLIPC_E_INVALID;
   if (clipc_task_ended(other, status)) return CLIPC_OK;
+  if (other == task) return CLIPC_E_WOULD_DEADLOCK;
   int blocked = clipc__task_blocked(task);
   if (blocked != CLIPC_OK) return blocked;
   clipc__waiter_set(&other->joiner, task);
-  return clipc_task_ended(other, status) ? CLIPC_OK : CLIPC_WAITING;
+  if (!clipc_task_ended(other, status)) return CLIPC_WAITING;
+  clipc__waiter_clear(&other->joiner); /* it may have ended before the slot was filled */
+  return CLIPC_OK;
 }

@@ -38,7 +38,7 @@ static curl_socket_t transfer_open_socket(void *context, curlsocktype purpose, s
   struct clipc__fetch *fetch = context;
   struct clipc__address address;
   clipc__address_of(&address, &to->addr);
-  if (clipc__origin_check(fetch, &address, &fetch->error) != CLIPC_OK) {
+  if (!fetch->origin->proxy && clipc__origin_check(fetch, &address, &fetch->error) != CLIPC_OK) {
     fetch->refused = CLIPC_E_DENIED;
     return CURL_SOCKET_BAD;
   }
@@ -88,7 +88,8 @@ static size_t transfer_write(char *data, size_t size, size_t n, void *context) {
 /* "+host:port:address,address": for this transfer, and a minute in libcurl's cache. */
 static bool transfer_bind(struct clipc__fetch *fetch, const struct clipc__answer *answer) {
   char text[256 + 8 + CLIPC__MAX_ADDRESSES * (CLIPC__ADDRESS_TEXT + 3)];
-  size_t n = (size_t)snprintf(text, sizeof text, "+%s:%d:", fetch->url.host, fetch->url.port);
+  const struct clipc__url *url = fetch->origin->proxy ? &fetch->origin->proxy->url : &fetch->url;
+  size_t n = (size_t)snprintf(text, sizeof text, "+%s:%d:", url->host, url->port);
   for (int i = 0; i < answer->n_addresses; i++) {
     char address[CLIPC__ADDRESS_TEXT];
     clipc__address_format(address, &answer->addresses[i]);
@@ -121,7 +122,9 @@ static bool transfer_set_up(struct clipc__fetch *fetch) {
 #endif
   TRANSFER_SET(CURLOPT_FOLLOWLOCATION, 0L);
   TRANSFER_SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-  TRANSFER_SET(CURLOPT_PROXY, "");
+  TRANSFER_SET(CURLOPT_PROXY, fetch->origin->proxy ? fetch->origin->proxy->text : "");
+  if (fetch->origin->proxy) TRANSFER_SET(CURLOPT_PROXYPORT, (long)fetch->origin->proxy->url.port);
+  TRANSFER_SET(CURLOPT_NOPROXY, "");
   TRANSFER_SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
   TRANSFER_SET(CURLOPT_NOSIGNAL, 1L);
   TRANSFER_SET(CURLOPT_USERAGENT, "clipc/" CLIPC_VERSION);

@@ -156,6 +156,7 @@ static void after_fork_in_child(void) {
   set.jobs = NULL;
   set.crews = NULL;
   set.n_threads = 0;
+  between_chunks.run = NULL;
   pthread_cond_init(&set.work, NULL);
   pthread_cond_init(&set.left, NULL);
   atomic_fetch_add(&set.n_forks, 1);
@@ -165,7 +166,7 @@ static void after_fork_in_child(void) {
 static void watch_forks(void) { pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }
 
 /* Under no lock; before the first thread is made. */
-static void prepare_for_fork(void) {
+void clipc__threads_watch_forks(void) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   pthread_once(&once, watch_forks);
 }
@@ -175,7 +176,7 @@ unsigned clipc__fork_count(void) { return atomic_load(&set.n_forks); }
 /* ---- crews */
 
 bool clipc__threads_hire(struct clipc__crew *crew, int n) {
-  prepare_for_fork();
+  clipc__threads_watch_forks();
   pthread_mutex_lock(&set.mutex);
   int n_free = 0;
   for (int i = 0; i < set.n_threads; i++) n_free += set.threads[i].crew == NULL;
@@ -230,7 +231,7 @@ void clipc__parallel(int n_threads, size_t n_chunks, clipc__chunk_function *run,
     return;
   }
   job.max_helpers = n_threads - 1;
-  prepare_for_fork();
+  clipc__threads_watch_forks();
   pthread_mutex_lock(&set.mutex);
   make_threads(job.max_helpers);
   struct thread_job **end = &set.jobs;

@@ -38,7 +38,10 @@ CLIPC_PRIVATE unsigned clipc__threads_posted(void);
 /* What this thread does when a computation begins and between any two chunks; NULL = nothing. */
 CLIPC_PRIVATE void clipc__threads_between(void (*between)(void *context), void *context);
 
-/* Children of this process, by fork, that led to this one; made threads do not exist in a child. */
+/* From here on forks are watched: before anything that must not be used in a child is made. Once is enough. */
+CLIPC_PRIVATE void clipc__threads_watch_forks(void);
+
+/* Forks since then that led to this process; made threads do not exist in a child. */
 CLIPC_PRIVATE unsigned clipc__fork_count(void);
 
 /* Threads this process may use by its affinity mask and its cgroup; at least 1. */
