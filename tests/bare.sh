@@ -4,7 +4,7 @@
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cc=${CC:-cc}
-sources="src/*.c src/base/*.c src/kernels/*.c src/image/*.c src/text/*.c src/weights/*.c src/model/*.c"
+sources="src/*.c src/base/*.c src/kernels/*.c src/image/*.c src/text/*.c src/weights/*.c src/model/*.c src/async/*.c"
 libs="-lcjson -lutf8proc -lm -lpthread"
 set -e
 objects="$folder/objects"

@@ -490,6 +490,44 @@ static void test_bad_list(void **state) {
   assert_non_null(strstr(error.message, "fetch.allow"));
 }
 
+static void test_proxy(void **state) {
+  (void)state;
+  char proxy[64], with_password[64];
+  clipc_fetch_options direct = {.connect_timeout_ms = 2000}, by_proxy = {.connect_timeout_ms = 2000, .use_proxy = 1};
+  snprintf(proxy, sizeof proxy, "fixed.test:%d", web_server_port(server, 1)); /* not on the list, and no need to be */
+  snprintf(with_password, sizeof with_password, "http://user:p%%40ss@127.0.0.1:%d/", web_server_port(server, 1));
+  setenv("http_proxy", proxy, 1);
+  clipc_runtime *runtime = open_runtime(1, direct, NULL);
+  assert_outcome(runtime, "http://far.test/ok?7", CLIPC_E_NETWORK, "far.test", 0);
+  clipc_runtime_close(runtime);
+  for (int i = 0; i < 2; i++) {
+    runtime = open_runtime(1, by_proxy, NULL);
+    int before = web_server_accepted(server, 1);
+    assert_outcome(runtime, "http://far.test/ok?7", CLIPC_OK, "", 7);
+    assert_outcome(runtime, "http://93.184.216.34:81/to?http://far.test/ok?8", CLIPC_OK, "", 8);
+    assert_outcome(runtime, "http://10.1.2.3/ok?7", CLIPC_E_DENIED, "private", 0);
+    assert_outcome(runtime, "http://far.test/to?http://[::1]/", CLIPC_E_DENIED, "loopback", 0);
+    assert_true(web_server_accepted(server, 1) > before);
+    clipc_runtime_close(runtime);
+    setenv("http_proxy", with_password, 1);
+  }
+  setenv("no_proxy", "other.example, .far.test", 1);
+  runtime = open_runtime(1, by_proxy, NULL);
+  assert_outcome(runtime, "http://far.test/ok?7", CLIPC_E_NETWORK, "far.test", 0);
+  assert_outcome(runtime, "http://a.far.test/ok?7", CLIPC_E_NETWORK, "far.test", 0);
+  assert_outcome(runtime, "http://so-far.test/ok?7", CLIPC_OK, "", 7);
+  clipc_runtime_close(runtime);
+  setenv("http_proxy", "socks5://127.0.0.1:1080", 1);
+  clipc_runtime_options options = {.n_threads = CLIPC_HOST_DRIVEN, .fetch = by_proxy};
+  clipc_error error = {CLIPC_OK, ""};
+  struct clipc__fetch *fetch;
+  assert_int_equal(clipc_runtime_open(&runtime, &options, NULL), CLIPC_OK);
+  assert_int_equal(clipc__fetch_start(&fetch, runtime, "http://a/", 9, 0, &error), CLIPC_E_UNSUPPORTED);
+  assert_non_null(strstr(error.message, "http_proxy: socks5"));
+  clipc_runtime_close(runtime);
+  unsetenv("http_proxy"), unsetenv("no_proxy");
+}
+
 static int set_up(void **state) {
   (void)state;
   struct rlimit files;
@@ -523,6 +561,7 @@ int main(void) {
       cmocka_unit_test(test_limit_per_host),
       cmocka_unit_test(test_no_memory),
       cmocka_unit_test(test_bad_list),
+      cmocka_unit_test(test_proxy),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }

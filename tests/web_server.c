@@ -103,6 +103,7 @@ static void answer_request(struct web_connection *c) {
   }
   *end = 0;
   path++;
+  if (strncmp(path, "http://", 7) == 0) path += 7 + strcspn(path + 7, "/"); /* to a proxy */
   argument = strchr(path, '?');
   if (argument) *argument++ = 0;
   size_t n = argument ? strtoul(argument, NULL, 10) : 2;

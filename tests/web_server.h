@@ -4,7 +4,7 @@
  *   /trickle      a byte now and then, for ever     /endless    without a pause
  *   /huge         announces 10^12 bytes             /headers    headers without end
  *   /drop  /cut  /garbage  /status?code             /to?URL     a redirect      /circle  a redirect to itself
- * Byte i of a body is web_byte(i). */
+ * Asked as a proxy, it answers for every host. Byte i of a body is web_byte(i). */
 #ifndef CLIPC_WEB_SERVER_H
 #define CLIPC_WEB_SERVER_H
 

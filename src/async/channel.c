@@ -1,6 +1,7 @@
 /* Channels: many senders, one receiver, a ring of messages under a short lock. A bounded one that is full lets its senders
  * wait in line; when it has been emptied to the half, as many are woken as there is room for, so that not every message
- * costs a wake-up. An unbounded one doubles its ring. */
+ * costs a wake-up. One who was woken may have gone elsewhere: when nothing is left, all that wait are woken. An unbounded
+ * one doubles its ring. A task that sends and receives without end in one turn is made to yield now and then. */
 #include "async/sched.h"
 
 #include <string.h>
@@ -60,9 +61,27 @@ static void copy_message(void *to, const void *from, size_t n_bytes) {
     memcpy(to, from, n_bytes);
 }
 
+/* Whether the task may do more in this turn; if not, it is woken at once, and waits behind others. */
+static bool channel_may_go_on(clipc_task *task) {
+  if (task->messages > 0) {
+    task->messages--;
+    return true;
+  }
+  clipc__task_wake(task);
+  return false;
+}
+
 /* ---- the line of senders, under the lock */
 
+static bool stands_in_line(const clipc_channel *channel, const clipc_task *task) {
+  if (!(atomic_load_explicit(&task->state, memory_order_relaxed) & CLIPC__TASK_IN_LINE)) return false;
+  for (size_t i = 0; i < channel->n_line; i++)
+    if (channel->line[(channel->line_first + i) % channel->n_line_ring] == task) return true;
+  return false;
+}
+
 static bool stand_in_line(clipc_channel *channel, clipc_task *task) {
+  if (stands_in_line(channel, task)) return true;
   if (channel->n_line == channel->n_line_ring) {
     size_t n = channel->n_line_ring ? channel->n_line_ring * 2 : 8;
     clipc_task **line = clipc__alloc(&channel_memory, n, sizeof *line);
@@ -74,6 +93,7 @@ static bool stand_in_line(clipc_channel *channel, clipc_task *task) {
     channel->n_line_ring = n;
     channel->line_first = 0;
   }
+  atomic_fetch_or_explicit(&task->state, CLIPC__TASK_IN_LINE, memory_order_relaxed);
   channel->line[(channel->line_first + channel->n_line++) % channel->n_line_ring] = clipc_task_retain(task);
   return true;
 }
@@ -83,6 +103,7 @@ static void wake_line(clipc_channel *channel, size_t n) {
     clipc_task *task = channel->line[channel->line_first];
     channel->line_first = (channel->line_first + 1) % channel->n_line_ring;
     channel->n_line--;
+    atomic_fetch_and_explicit(&task->state, ~(unsigned)CLIPC__TASK_IN_LINE, memory_order_relaxed);
     clipc__task_wake(task);
     clipc_task_release(task);
   }
@@ -98,10 +119,14 @@ clipc_channel *clipc_channel_add_sender(clipc_channel *channel) {
   return channel;
 }
 
+/* When nobody sends or receives any more. */
 static void drop_messages(clipc_channel *channel) {
-  if (channel->drop)
-    for (size_t i = 0; i < channel->n; i++) channel->drop(message_at(channel, i));
+  clipc__lock(&channel->lock);
+  size_t n = channel->n;
   channel->n = 0;
+  clipc__unlock(&channel->lock);
+  if (channel->drop)
+    for (size_t i = 0; i < n; i++) channel->drop(message_at(channel, i));
 }
 
 /* Gives the lock back. */
@@ -128,8 +153,9 @@ void clipc_channel_close_receiver(clipc_channel *channel) {
   clipc__lock(&channel->lock);
   channel->has_receiver = false;
   wake_line(channel, channel->n_line);
+  clipc__waiter_clear(&channel->receiver);
   clipc__unlock(&channel->lock);
-  drop_messages(channel); /* nobody else takes or sends any more */
+  drop_messages(channel);
   clipc__lock(&channel->lock);
   leave_channel(channel);
 }
@@ -170,21 +196,24 @@ clipc_status clipc_channel_try_send(clipc_channel *channel, const void *message)
 }
 
 int clipc_channel_send(clipc_task *task, clipc_channel *channel, const void *message) {
+  if (!channel_may_go_on(task)) return CLIPC_WAITING;
   clipc__lock(&channel->lock);
   int status = put_message(channel, message);
-  if (status == CLIPC_E_QUEUE_FULL) {
-    status = clipc__task_blocked(task);
-    if (status == CLIPC_OK) status = stand_in_line(channel, task) ? CLIPC_WAITING : CLIPC_E_NO_MEMORY;
-  }
+  if (status == CLIPC_E_QUEUE_FULL && !stand_in_line(channel, task)) status = CLIPC_E_NO_MEMORY;
   clipc__unlock(&channel->lock);
-  return status;
+  if (status != CLIPC_E_QUEUE_FULL) return status;
+  status = clipc__task_blocked(task);
+  return status == CLIPC_OK ? CLIPC_WAITING : status;
 }
 
 /* ---- receiving */
 
 /* Under the lock: OK, QUEUE_FULL (nothing there) or CANCELLED (nor will there be). */
 static clipc_status take_message(clipc_channel *channel, void *message) {
-  if (channel->n == 0) return channel->n_senders > 0 ? CLIPC_E_QUEUE_FULL : CLIPC_E_CANCELLED;
+  if (channel->n == 0) {
+    wake_line(channel, channel->n_line);
+    return channel->n_senders > 0 ? CLIPC_E_QUEUE_FULL : CLIPC_E_CANCELLED;
+  }
   copy_message(message, message_at(channel, 0), channel->message_bytes);
   channel->first = channel->first + 1 == channel->n_ring ? 0 : channel->first + 1;
   channel->n--;
@@ -200,17 +229,14 @@ clipc_status clipc_channel_try_receive(clipc_channel *channel, void *message) {
 }
 
 int clipc_channel_receive(clipc_task *task, clipc_channel *channel, void *message) {
+  if (!channel_may_go_on(task)) return CLIPC_WAITING;
   clipc__lock(&channel->lock);
   int status = take_message(channel, message);
-  if (status == CLIPC_E_QUEUE_FULL) {
-    status = clipc__task_blocked(task);
-    if (status == CLIPC_OK) {
-      clipc__waiter_set(&channel->receiver, task);
-      status = CLIPC_WAITING;
-    }
-  }
+  if (status == CLIPC_E_QUEUE_FULL) clipc__waiter_set(&channel->receiver, task);
   clipc__unlock(&channel->lock);
-  return status;
+  if (status != CLIPC_E_QUEUE_FULL) return status;
+  status = clipc__task_blocked(task);
+  return status == CLIPC_OK ? CLIPC_WAITING : status;
 }
 
 size_t clipc_channel_length(const clipc_channel *channel) {
@@ -224,6 +250,7 @@ size_t clipc_channel_length(const clipc_channel *channel) {
 /* Begins at the channel behind the one that was taken from last, which the task remembers. */
 int clipc_select(clipc_task *task, clipc_channel *const *channels, size_t n, size_t *which, void *message) {
   bool may_come = false;
+  if (!channel_may_go_on(task)) return CLIPC_WAITING;
   for (size_t k = 0, i = task->select_at < n ? task->select_at : 0; k < n; k++, i = i + 1 == n ? 0 : i + 1) {
     clipc_channel *channel = channels[i];
     if (channel == NULL) continue;
@@ -233,7 +260,7 @@ int clipc_select(clipc_task *task, clipc_channel *const *channels, size_t n, siz
     clipc__unlock(&channel->lock);
     may_come |= status == CLIPC_E_QUEUE_FULL;
     if (status != CLIPC_OK) continue;
-    task->select_at = (uint32_t)(i + 1 == n ? 0 : i + 1);
+    task->select_at = (uint16_t)(i + 1 == n ? 0 : i + 1);
     *which = i;
     return CLIPC_OK;
   }

@@ -119,13 +119,15 @@ void clipc__signal_raise(struct clipc__signal *signal) {
 }
 
 /* Runs what is ready until it holds or nothing is ready; one thread from outside at a time. */
-static bool wait_as_guest(clipc_runtime *runtime, bool (*holds)(const void *context), const void *context) {
+static bool wait_as_guest(clipc_runtime *runtime, bool (*holds)(const void *context), const void *context, int64_t end) {
   if (atomic_load(&runtime->stage) == CLIPC__STOPPED || pthread_mutex_trylock(&runtime->guest) != 0) return holds(context);
   struct clipc__worker *worker = &runtime->workers[runtime->n_workers];
   struct clipc__here before = *clipc__here();
   clipc__runtime_enter(worker);
   bool done;
-  while (!(done = holds(context)) && clipc__runtime_turn(worker)) continue;
+  while (!(done = holds(context)) && atomic_load(&runtime->stage) != CLIPC__STOPPED &&
+         (end == INT64_MAX || clipc__clock_ns() < end) && clipc__runtime_turn(worker))
+    continue;
   clipc__queue_share_next(worker);
   clipc__runtime_leave(&before);
   pthread_mutex_unlock(&runtime->guest);
@@ -136,15 +138,20 @@ clipc_status clipc__wait(clipc_runtime *runtime, struct clipc__signal *signal, b
                          const void *context, int timeout_ms, clipc_error *error) {
   if (clipc__must_not_block())
     return clipc__fail(error, CLIPC_E_WOULD_DEADLOCK, "waiting inside a task or a callback would block the scheduler");
+  if (!holds(context) && !clipc__runtime_usable(runtime))
+    return clipc__fail(error, CLIPC_E_RUNTIME_UNAVAILABLE, "the runtime belongs to the parent process");
   int64_t start = clipc__clock_ns(), end = timeout_ms < 0 ? INT64_MAX : start + (int64_t)timeout_ms * 1000000;
   while (!holds(context)) {
     int64_t left = end - clipc__clock_ns();
     if (left <= 0) return clipc__fail(error, CLIPC_E_TIMED_OUT, "not done after %d ms", timeout_ms);
-    if (runtime->n_workers == 0 && atomic_load(&runtime->stage) != CLIPC__STOPPED) {
-      clipc_runtime_poll(runtime, left > 100000000 ? 100 : (int)(left / 1000000) + 1, NULL);
-      continue;
+    if (runtime->n_workers == 0) {
+      int poll_ms = left > 100000000 ? 100 : (int)(left / 1000000) + 1;
+      clipc_status status = clipc_runtime_poll(runtime, poll_ms, NULL);
+      if (status == CLIPC_OK || status == CLIPC_E_TIMED_OUT) continue; /* else somebody else polls, or it has stopped */
+    } else if (wait_as_guest(runtime, holds, context, end)) {
+      break;
     }
-    if (wait_as_guest(runtime, holds, context)) break;
+    left = end - clipc__clock_ns();
     struct timespec limit = {left / 1000000000, left % 1000000000};
     atomic_exchange(&signal->state, 1);
     if (!holds(context)) signal_block(signal, end == INT64_MAX ? NULL : &limit);

@@ -9,6 +9,7 @@
 
 enum { POLL_TURNS = 256, SHORT_TURNS = 16, IO_LOOK_NS = 100000, HELP_SPIN_NS = 50000, HELP_SPIN_LOOKS = 64 };
 #define CANCEL_LIMIT_NS 10000000000 /* for tasks that do not end although they were cancelled */
+#define CANCEL_AGAIN_NS 50000000
 
 static _Thread_local struct clipc__here here_now;
 
@@ -99,6 +100,7 @@ static void worker_main(void *context, int index) {
   bool helped = false;
   while (atomic_load_explicit(&runtime->stage, memory_order_acquire) != CLIPC__STOPPED) {
     if (clipc__runtime_turn(worker)) continue;
+    if (worker->searching) clipc__park_found(worker); /* who helps with a product does not look for tasks */
     unsigned jobs_seen = clipc__threads_posted();
     if (clipc__threads_help()) {
       helped = true;
@@ -128,20 +130,36 @@ static clipc_status check_options(const clipc_runtime_options *options, clipc_er
   return CLIPC_OK;
 }
 
-static clipc_status copy_allow_list(clipc_runtime *runtime, clipc_error *error) {
-  size_t n = runtime->options.fetch.n_allow;
-  runtime->allow = clipc__alloc_zeroed(&runtime->allocator, n, sizeof *runtime->allow);
-  if (runtime->allow == NULL) return clipc__no_memory(error, "a runtime");
-  for (size_t i = 0; i < n; i++) {
-    const char *host = runtime->options.fetch.allow[i];
-    if (host == NULL) return clipc__fail(error, CLIPC_E_INVALID, "option fetch.allow: entry %zu is NULL", i);
-    size_t n_bytes = strlen(host) + 1;
-    runtime->allow[i] = clipc__alloc(&runtime->allocator, n_bytes, 1);
-    if (runtime->allow[i] == NULL) return clipc__no_memory(error, "a runtime");
-    memcpy(runtime->allow[i], host, n_bytes);
+void clipc__options_free(clipc_runtime_options *copy) {
+  char **allow = (char **)copy->fetch.allow;
+  for (size_t i = 0; allow && i < copy->fetch.n_allow; i++) clipc__free(&copy->allocator, allow[i]);
+  clipc__free(&copy->allocator, allow);
+  *copy = (clipc_runtime_options){0};
+}
+
+clipc_status clipc__options_copy(clipc_runtime_options *copy, const clipc_runtime_options *options, clipc_error *error) {
+  *copy = (clipc_runtime_options){0};
+  if (options == NULL) return CLIPC_OK;
+  clipc_status status = check_options(options, error);
+  if (status != CLIPC_OK) return status;
+  const char *const *from = options->fetch.allow;
+  size_t n = options->fetch.n_allow;
+  char **allow = n ? clipc__alloc_zeroed(&options->allocator, n, sizeof *allow) : NULL;
+  if (n && allow == NULL) return clipc__no_memory(error, "a runtime");
+  *copy = *options;
+  copy->fetch.allow = (const char *const *)allow;
+  for (size_t i = 0; i < n && status == CLIPC_OK; i++) {
+    size_t n_bytes = from[i] ? strlen(from[i]) + 1 : 0;
+    allow[i] = n_bytes ? clipc__alloc(&copy->allocator, n_bytes, 1) : NULL;
+    if (n_bytes == 0)
+      status = clipc__fail(error, CLIPC_E_INVALID, "option fetch.allow: entry %zu is NULL", i);
+    else if (allow[i] == NULL)
+      status = clipc__no_memory(error, "a runtime");
+    else
+      memcpy(allow[i], from[i], n_bytes);
   }
-  runtime->options.fetch.allow = (const char *const *)runtime->allow;
-  return CLIPC_OK;
+  if (status != CLIPC_OK) clipc__options_free(copy);
+  return status;
 }
 
 static clipc_status make_workers(clipc_runtime *runtime, clipc_error *error) {
@@ -153,7 +171,8 @@ static clipc_status make_workers(clipc_runtime *runtime, clipc_error *error) {
     struct clipc__worker *worker = &runtime->workers[i];
     worker->runtime = runtime;
     worker->index = i;
-    worker->random = (runtime->options.seed ? runtime->options.seed : 0x9E3779B97F4A7C15u) + (uint64_t)i * 2;
+    worker->random = (runtime->options.seed + (uint64_t)i + 1) * 0x9E3779B97F4A7C15u; /* seeds that are near, spread */
+    worker->random ^= worker->random >> 32;
     if (worker->random == 0) worker->random = 1;
     sem_init(&worker->wake, 0, 0);
   }
@@ -163,11 +182,15 @@ static clipc_status make_workers(clipc_runtime *runtime, clipc_error *error) {
 clipc_status clipc_runtime_open(clipc_runtime **out, const clipc_runtime_options *options, clipc_error *error) {
   if (out == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_runtime_open: out is NULL");
   *out = NULL;
-  clipc_runtime_options chosen = options ? *options : (clipc_runtime_options){0};
-  clipc_status status = check_options(&chosen, error);
+  clipc_runtime_options chosen;
+  clipc_status status = clipc__options_copy(&chosen, options, error);
   if (status != CLIPC_OK) return status;
   clipc_runtime *runtime = clipc__alloc_zeroed(&chosen.allocator, 1, sizeof *runtime);
-  if (runtime == NULL) return clipc__no_memory(error, "a runtime");
+  if (runtime == NULL) {
+    clipc__options_free(&chosen);
+    return clipc__no_memory(error, "a runtime");
+  }
+  clipc__threads_watch_forks();
   runtime->options = chosen;
   runtime->allocator = chosen.allocator;
   runtime->fork_count = clipc__fork_count();
@@ -178,7 +201,6 @@ clipc_status clipc_runtime_open(clipc_runtime **out, const clipc_runtime_options
   pthread_mutex_init(&runtime->slots_mutex, NULL);
   runtime->poller.epoll_fd = runtime->poller.event_fd = runtime->poller.timer_fd = -1;
   status = clipc__poller_open(&runtime->poller, error);
-  if (status == CLIPC_OK) status = copy_allow_list(runtime, error);
   if (status == CLIPC_OK) status = make_workers(runtime, error);
   if (status == CLIPC_OK) {
     runtime->crew = (struct clipc__crew){.main = worker_main, .wake = crew_wake, .context = runtime};
@@ -207,15 +229,16 @@ clipc_runtime *clipc__runtime_retain(clipc_runtime *runtime) {
 }
 
 void clipc__runtime_release(clipc_runtime *runtime) {
-  if (atomic_fetch_sub(&runtime->references, 1) != 1) return;
+  if (atomic_fetch_sub(&runtime->references, 1) == 1 && clipc__slab_let_go(runtime)) clipc__runtime_free(runtime);
+}
+
+void clipc__runtime_free(clipc_runtime *runtime) {
   clipc__slab_free_all(runtime);
   clipc__poller_close(runtime);
   if (runtime->workers)
     for (int i = 0; i <= runtime->n_workers; i++) sem_destroy(&runtime->workers[i].wake);
   clipc__free(&runtime->allocator, runtime->workers);
-  for (size_t i = 0; runtime->allow && i < runtime->options.fetch.n_allow; i++)
-    clipc__free(&runtime->allocator, runtime->allow[i]);
-  clipc__free(&runtime->allocator, runtime->allow);
+  clipc__options_free(&runtime->options);
   pthread_mutex_destroy(&runtime->guest);
   pthread_mutex_destroy(&runtime->slots_mutex);
   clipc_allocator allocator = runtime->allocator;
@@ -261,19 +284,22 @@ static void jump_ahead(clipc_runtime *runtime) {
 
 static bool poll_as_host(clipc_runtime *runtime, int timeout_ms) {
   struct clipc__worker *worker = &runtime->workers[0];
-  clipc__poller_look(runtime, 0, true);
-  clipc__timer_fire(runtime, clipc_runtime_now_ns(runtime));
-  bool ran = run_ready(worker);
-  if (!ran && runtime->options.seed != 0) {
-    jump_ahead(runtime);
-    ran = run_ready(worker);
-  }
-  if (!ran && timeout_ms != 0) {
-    clipc__poller_alarm(runtime);
-    clipc__poller_look(runtime, timeout_ms, true);
+  int64_t end = timeout_ms > 0 ? clipc__clock_ns() + (int64_t)timeout_ms * 1000000 : 0;
+  int wait_ms = 0;
+  bool ran, goes_on;
+  do {
+    goes_on = clipc__poller_look(runtime, wait_ms, true) && timeout_ms != 0;
     clipc__timer_fire(runtime, clipc_runtime_now_ns(runtime));
     ran = run_ready(worker);
-  }
+    if (!ran && runtime->options.seed != 0) {
+      jump_ahead(runtime);
+      ran = run_ready(worker);
+    }
+    if (ran || !goes_on) break;
+    clipc__poller_alarm(runtime);
+    int64_t left = timeout_ms > 0 ? end - clipc__clock_ns() : 0;
+    wait_ms = timeout_ms > 0 ? (int)((left + 999999) / 1000000) : -1;
+  } while ((timeout_ms < 0 || wait_ms > 0) && atomic_load(&runtime->stage) != CLIPC__STOPPED);
   clipc__queue_share_next(worker);
   if (clipc__queue_any(runtime)) clipc__poller_ring(runtime); /* the host is to come again */
   clipc__poller_alarm(runtime);
@@ -286,15 +312,19 @@ clipc_status clipc_runtime_poll(clipc_runtime *runtime, int timeout_ms, clipc_er
   if (clipc__must_not_block()) return clipc__fail(error, CLIPC_E_WOULD_DEADLOCK, "clipc_runtime_poll inside a task");
   if (!clipc__runtime_usable(runtime))
     return clipc__fail(error, CLIPC_E_RUNTIME_UNAVAILABLE, "the runtime belongs to the parent process");
-  if (atomic_load(&runtime->stage) == CLIPC__STOPPED)
-    return clipc__fail(error, CLIPC_E_SHUTTING_DOWN, "the runtime was shut down");
   if (pthread_mutex_trylock(&runtime->guest) != 0)
     return clipc__fail(error, CLIPC_E_INVALID, "clipc_runtime_poll: another thread polls");
+  if (atomic_load(&runtime->stage) == CLIPC__STOPPED) {
+    pthread_mutex_unlock(&runtime->guest);
+    return clipc__fail(error, CLIPC_E_SHUTTING_DOWN, "the runtime was shut down");
+  }
   struct clipc__here before = here_now;
   clipc__runtime_enter(&runtime->workers[0]);
   bool ran = poll_as_host(runtime, timeout_ms);
   clipc__runtime_leave(&before);
+  bool stopped = atomic_load(&runtime->stage) == CLIPC__STOPPED; /* meanwhile, by another thread */
   pthread_mutex_unlock(&runtime->guest);
+  if (stopped) return clipc__fail(error, CLIPC_E_SHUTTING_DOWN, "the runtime was shut down");
   return ran ? CLIPC_OK : clipc__fail(error, CLIPC_E_TIMED_OUT, "nothing was ready");
 }
 
@@ -312,22 +342,37 @@ long long clipc__runtime_n_tasks(const clipc_runtime *runtime) {
 static bool wait_for_tasks(clipc_runtime *runtime, int64_t limit_ns) {
   for (int64_t start = clipc__clock_ns(); clipc__runtime_n_tasks(runtime) > 0;) {
     if (limit_ns >= 0 && clipc__clock_ns() - start >= limit_ns) return false;
-    if (runtime->n_workers == 0)
-      clipc_runtime_poll(runtime, 1, NULL);
-    else
-      nanosleep(&(struct timespec){0, 200000}, NULL);
+    clipc_status status = runtime->n_workers == 0 ? clipc_runtime_poll(runtime, 1, NULL) : CLIPC_E_INVALID;
+    if (status != CLIPC_OK && status != CLIPC_E_TIMED_OUT) nanosleep(&(struct timespec){0, 200000}, NULL);
   }
   return true;
 }
 
 static void cancel_one(void *unused, clipc_task *task) {
   (void)unused;
-  clipc_task_cancel(task);
+  if (!clipc_task_cancelled(task)) clipc_task_cancel(task);
+}
+
+/* More than once, for tasks that were being started meanwhile. */
+static bool cancel_tasks(clipc_runtime *runtime) {
+  for (int64_t end = clipc__clock_ns() + CANCEL_LIMIT_NS; clipc__clock_ns() < end;) {
+    clipc__slab_each_task(runtime, cancel_one, NULL);
+    if (wait_for_tasks(runtime, CANCEL_AGAIN_NS)) return true;
+  }
+  return false;
 }
 
 static void drop_one(void *unused, clipc_task *task) {
   (void)unused;
   if (!clipc_task_ended(task, NULL)) clipc__task_end(task, CLIPC_E_SHUTTING_DOWN);
+}
+
+/* Nobody runs tasks any more: what is left is dropped. */
+static void drop_tasks(clipc_runtime *runtime) {
+  bool before = clipc__callback_enter();
+  clipc__queue_close(runtime);
+  clipc__slab_each_task(runtime, drop_one, NULL);
+  clipc__callback_leave(before);
 }
 
 static void stop_slots(clipc_runtime *runtime) {
@@ -354,16 +399,16 @@ clipc_status clipc_runtime_shutdown(clipc_runtime *runtime, int drain_ms, clipc_
   stop_slots(runtime);
   bool ended = drain_ms != 0 && wait_for_tasks(runtime, drain_ms < 0 ? -1 : (int64_t)drain_ms * 1000000);
   atomic_store(&runtime->stage, CLIPC__CANCELLING);
-  if (!ended) {
-    clipc__slab_each_task(runtime, cancel_one, NULL);
-    ended = wait_for_tasks(runtime, CANCEL_LIMIT_NS);
-  }
+  if (!ended) ended = cancel_tasks(runtime);
   atomic_store(&runtime->stage, CLIPC__STOPPED);
   if (runtime->n_workers > 0) {
     clipc__park_wake(runtime, runtime->n_workers);
     clipc__threads_dismiss(&runtime->crew);
   }
-  if (!ended) clipc__slab_each_task(runtime, drop_one, NULL);
+  clipc__poller_ring(runtime);
+  pthread_mutex_lock(&runtime->guest); /* who is in there leaves, and nobody comes any more */
+  pthread_mutex_unlock(&runtime->guest);
+  if (!ended) drop_tasks(runtime);
   free_slots(runtime);
   return ended ? CLIPC_OK : clipc__fail(error, CLIPC_E_TIMED_OUT, "tasks that did not end when they were cancelled were dropped");
 }

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 /* ---- the shared runtime: the one mutable global besides the threads */
 
@@ -12,30 +13,46 @@ static struct {
   clipc_runtime_options options;
   clipc_runtime *runtime;
   bool was_shut_down;
+  atomic_uint fork_count; /* of the process that has made it, and 1 more */
 } shared = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
+/* The mutex, too, may be held for ever in a child. */
+static bool shared_is_parents(void) {
+  unsigned count = atomic_load(&shared.fork_count);
+  return count != 0 && count != clipc__fork_count() + 1;
+}
+
 clipc_status clipc_runtime_shared_options(const clipc_runtime_options *options, clipc_error *error) {
-  clipc_status status = CLIPC_OK;
-  pthread_mutex_lock(&shared.mutex);
-  if (shared.runtime || shared.was_shut_down)
-    status = clipc__fail(error, CLIPC_E_INVALID, "the shared runtime has been made already");
-  else if (options && options->n_threads == CLIPC_HOST_DRIVEN)
-    status = clipc__fail(error, CLIPC_E_INVALID, "option n_threads: the shared runtime has threads of its own");
-  else
-    shared.options = options ? *options : (clipc_runtime_options){0};
-  pthread_mutex_unlock(&shared.mutex);
-  return status;
+  if (options && options->n_threads == CLIPC_HOST_DRIVEN)
+    return clipc__fail(error, CLIPC_E_INVALID, "option n_threads: the shared runtime has threads of its own");
+  clipc_runtime_options copy, before;
+  clipc_status status = clipc__options_copy(&copy, options, error);
+  if (status != CLIPC_OK) return status;
+  bool is_late = shared_is_parents();
+  if (!is_late) {
+    pthread_mutex_lock(&shared.mutex);
+    is_late = shared.runtime || shared.was_shut_down;
+    before = is_late ? copy : shared.options;
+    if (!is_late) shared.options = copy;
+    pthread_mutex_unlock(&shared.mutex);
+  } else {
+    before = copy;
+  }
+  clipc__options_free(&before);
+  return is_late ? clipc__fail(error, CLIPC_E_INVALID, "the shared runtime has been made already") : CLIPC_OK;
 }
 
 clipc_status clipc_runtime_shared(clipc_runtime **out, clipc_error *error) {
   if (out == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_runtime_shared: out is NULL");
   *out = NULL;
+  if (shared_is_parents())
+    return clipc__fail(error, CLIPC_E_RUNTIME_UNAVAILABLE, "the shared runtime belongs to the parent process");
+  clipc__threads_watch_forks();
   clipc_status status = CLIPC_OK;
   pthread_mutex_lock(&shared.mutex);
+  atomic_store(&shared.fork_count, clipc__fork_count() + 1);
   if (shared.was_shut_down)
     status = clipc__fail(error, CLIPC_E_RUNTIME_UNAVAILABLE, "the shared runtime was shut down");
-  else if (shared.runtime && !clipc__runtime_usable(shared.runtime))
-    status = clipc__fail(error, CLIPC_E_RUNTIME_UNAVAILABLE, "the shared runtime belongs to the parent process");
   else if (shared.runtime == NULL)
     status = clipc_runtime_open(&shared.runtime, &shared.options, error);
   if (status == CLIPC_OK) *out = shared.runtime;
@@ -45,23 +62,26 @@ clipc_status clipc_runtime_shared(clipc_runtime **out, clipc_error *error) {
 
 void clipc_shutdown(void) {
   if (clipc__must_not_block()) return;
-  pthread_mutex_lock(&shared.mutex);
-  if (shared.runtime) {
-    clipc_runtime_close(shared.runtime);
-    shared.runtime = NULL;
-    shared.was_shut_down = true;
+  if (!shared_is_parents()) {
+    pthread_mutex_lock(&shared.mutex);
+    if (shared.runtime) {
+      clipc_runtime_close(shared.runtime);
+      shared.runtime = NULL;
+      shared.was_shut_down = true;
+      clipc__options_free(&shared.options);
+    }
+    pthread_mutex_unlock(&shared.mutex);
   }
-  pthread_mutex_unlock(&shared.mutex);
   clipc__threads_stop();
 }
 
-/* ---- a thread from outside waits for a task: a small task joins it, and raises a flag on the thread's stack */
+/* ---- a thread from outside waits for a task: a small task joins it, and raises a flag */
 
 struct outside_wait {
   clipc_task *other;
   struct clipc__signal signal;
   atomic_int references; /* the thread's and the task's */
-  atomic_bool ended;
+  atomic_bool ended, gave_up;
   const clipc_allocator *allocator;
 };
 
@@ -71,7 +91,12 @@ static void leave_outside_wait(struct outside_wait *wait) {
 
 static int join_for_outside(clipc_task *task, void *frame) {
   struct outside_wait *wait = *(struct outside_wait **)frame;
-  return clipc_task_join(task, wait->other, NULL);
+  int status = clipc_task_join(task, wait->other, NULL);
+  if (status != CLIPC_E_CANCELLED || atomic_load(&wait->gave_up)) return status;
+  clipc__waiter_set(&wait->other->joiner, task); /* cancelled by a shutdown, which ends the other task, too: soon */
+  if (!clipc_task_ended(wait->other, NULL)) return CLIPC_WAITING;
+  clipc__waiter_clear(&wait->other->joiner);
+  return CLIPC_OK;
 }
 
 static void joined_for_outside(void *frame) {
@@ -83,6 +108,17 @@ static void joined_for_outside(void *frame) {
 }
 
 static bool outside_wait_ended(const void *context) { return atomic_load(&((const struct outside_wait *)context)->ended); }
+
+/* While a shutdown takes nothing new: that ends soon, or drops what is left. */
+static clipc_status look_until_ended(clipc_task *task, int timeout_ms, clipc_status *status, clipc_error *error) {
+  int64_t start = clipc__clock_ns();
+  while (!clipc_task_ended(task, status)) {
+    if (timeout_ms >= 0 && clipc__clock_ns() - start >= (int64_t)timeout_ms * 1000000)
+      return clipc__fail(error, CLIPC_E_TIMED_OUT, "not done after %d ms", timeout_ms);
+    nanosleep(&(struct timespec){0, 200000}, NULL);
+  }
+  return CLIPC_OK;
+}
 
 clipc_status clipc_task_wait(clipc_task *task, int timeout_ms, clipc_status *status, clipc_error *error) {
   static const clipc_task_kind kind = {
@@ -97,16 +133,23 @@ clipc_status clipc_task_wait(clipc_task *task, int timeout_ms, clipc_status *sta
   wait->other = clipc_task_retain(task);
   wait->allocator = &runtime->allocator;
   atomic_store(&wait->references, 2);
-  clipc_status result = clipc_spawn(NULL, runtime, &kind, &wait, error);
+  clipc_task *joiner;
+  clipc_error unheard;
+  clipc_status result = clipc_spawn(&joiner, runtime, &kind, &wait, &unheard);
   if (result != CLIPC_OK) {
     clipc_task_release(task);
     clipc__free(&runtime->allocator, wait);
-    return clipc_task_ended(task, status) ? CLIPC_OK : result;
+    if (result == CLIPC_E_SHUTTING_DOWN) return look_until_ended(task, timeout_ms, status, error);
+    return clipc__fail(error, result, "%s", unheard.message);
   }
   result = clipc__wait(runtime, &wait->signal, outside_wait_ended, wait, timeout_ms, error);
+  if (result != CLIPC_OK) {
+    atomic_store(&wait->gave_up, true);
+    clipc_task_cancel(joiner);
+  }
+  clipc_task_release(joiner);
   leave_outside_wait(wait);
-  if (result == CLIPC_OK) clipc_task_ended(task, status);
-  return result;
+  return result == CLIPC_OK ? look_until_ended(task, timeout_ms, status, error) : result;
 }
 
 /* ---- for people */
@@ -144,7 +187,7 @@ static void dump_task(void *context, clipc_task *task) {
 }
 
 void clipc_runtime_dump(clipc_runtime *runtime, void (*write)(void *context, const char *line), void *context) {
-  if (runtime == NULL || write == NULL) return;
+  if (runtime == NULL || write == NULL || !clipc__runtime_usable(runtime)) return;
   struct dump dump = {write, context, clipc_runtime_now_ns(runtime)};
   static const char *const stages[] = {"open", "draining", "cancelling", "stopped"};
   char line[160];

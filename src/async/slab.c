@@ -94,11 +94,13 @@ void *clipc__slab_take(clipc_runtime *runtime, size_t n_bytes) {
   return memory;
 }
 
-/* Gives the lock back. */
-static void slab_leave(clipc_runtime *runtime) {
+/* An object was given back: gives the lock back, and the runtime where it was the last one of it. */
+static void slab_leave(clipc_runtime *runtime, struct clipc__slab_chunk *chunk) {
   struct clipc__slab *slab = &runtime->slab;
+  clipc_allocator allocator = runtime->allocator;
   bool last = slab->n_left > 0 && --slab->n_left == 0;
-  clipc__unlock(&slab->lock);
+  clipc__unlock(&slab->lock); /* from here on it may be gone, unless last */
+  clipc__free(&allocator, chunk);
   if (last) clipc__runtime_free(runtime);
 }
 
@@ -108,10 +110,7 @@ static void slab_drop_chunk(clipc_runtime *runtime, struct clipc__slab_chunk *ch
   clipc__lock(&slab->lock);
   if (chunk->next) chunk->next->previous = chunk->previous;
   *(chunk->previous ? &chunk->previous->next : &slab->chunks) = chunk->next;
-  clipc__unlock(&slab->lock);
-  clipc__free(&runtime->allocator, chunk);
-  clipc__lock(&slab->lock);
-  slab_leave(runtime);
+  slab_leave(runtime, chunk);
 }
 
 void clipc__slab_give(clipc_runtime *runtime, void *memory, size_t n_bytes) {
@@ -136,7 +135,7 @@ void clipc__slab_give(clipc_runtime *runtime, void *memory, size_t n_bytes) {
   }
   clipc__lock(&slab->lock);
   slab_push(&slab->free[class], memory);
-  slab_leave(runtime);
+  slab_leave(runtime, NULL);
 }
 
 bool clipc__slab_let_go(clipc_runtime *runtime) {
