@@ -2,7 +2,7 @@
 # Only clipc_* is visible, and all that clipc.h declares is there: in the shared library and in the one-file
 # delivery.  usage: exports.sh LIBRARY.so OBJECT.o
 cd "$(dirname "$0")/.." || exit 2
-grep -o 'clipc_[a-z0-9_]*(' include/clipc.h | tr -d '(' | sort -u >"${TMPDIR:-/tmp}/clipc-declared.$$"
+grep -v '^typedef' include/clipc.h | grep -o 'clipc_[a-z0-9_]*(' | tr -d '(' | sort -u >"${TMPDIR:-/tmp}/clipc-declared.$$"
 trap 'rm -f "${TMPDIR:-/tmp}"/clipc-*.$$' EXIT
 failed=0
 compare() { # what, list of symbols on stdin
