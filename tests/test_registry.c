@@ -1,0 +1,663 @@
+/* Registries: models by name, their pools and workers, from the cold start to eviction; our CLIP through them, bit for bit. */
+#include "fake_engine.h"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const int EMBEDS = CLIPC_CAN(CLIPC_TEXT_EMBEDDING);
+
+static int count_state(clipc_registry *registry, clipc_worker_state state) {
+  clipc_metrics metrics;
+  assert_int_equal(clipc_registry_metrics(registry, &metrics, NULL), CLIPC_OK);
+  return (int)metrics.workers[state];
+}
+
+static int count_alive(clipc_registry *registry) {
+  return count_state(registry, CLIPC_WORKER_READY) + count_state(registry, CLIPC_WORKER_IDLE) +
+         count_state(registry, CLIPC_WORKER_PROCESSING);
+}
+
+/* ---- names and options */
+
+static void test_options(void **state) {
+  (void)state;
+  clipc_runtime *runtime = fake_runtime(NULL);
+  clipc_registry *registry;
+  const clipc_registry_options bad[] = {{.min_workers = 3, .max_workers = 2}, {.max_workers = 65}, {.max_workers = -1},
+                                        {.min_workers = -2},                  {.idle_ms = -2},     {.load_timeout_ms = -2},
+                                        {.request_timeout_ms = -5},           {.max_batch = 1 << 20}, {.max_delay_us = -1},
+                                        {.url_queue_capacity = (size_t)1 << 40}};
+  for (size_t i = 0; i < COUNT(bad); i++) {
+    clipc_error error = {CLIPC_OK, ""};
+    assert_int_equal(clipc_registry_open(&registry, runtime, &bad[i], &error), CLIPC_E_INVALID);
+    assert_null(registry);
+    assert_int_equal(strncmp(error.message, "option ", 7), 0);
+  }
+  assert_int_equal(clipc_registry_open(NULL, runtime, NULL, NULL), CLIPC_E_INVALID);
+  assert_int_equal(clipc_registry_open(&registry, NULL, NULL, NULL), CLIPC_E_INVALID);
+  registry = fake_registry(runtime, NULL);
+  struct fake fake = {0};
+  clipc_loader loader = fake_loader(&fake);
+  fake_add(registry, "a", EMBEDS, &fake);
+  assert_int_equal(clipc_registry_add(registry, "a", EMBEDS, &loader, NULL), CLIPC_E_INVALID);
+  assert_int_equal(clipc_registry_add(registry, "b", 0, &loader, NULL), CLIPC_E_INVALID);
+  assert_int_equal(clipc_registry_add(registry, "b", 1 << CLIPC_N_CAPABILITIES, &loader, NULL), CLIPC_E_INVALID);
+  assert_int_equal(clipc_registry_add(registry, "b", EMBEDS, NULL, NULL), CLIPC_E_INVALID);
+  assert_int_equal(clipc_registry_add(registry, NULL, EMBEDS, &loader, NULL), CLIPC_E_INVALID);
+  assert_int_equal(clipc_registry_add_model(registry, "m", NULL, NULL, NULL), CLIPC_E_INVALID);
+  clipc_image_embedding table;
+  assert_int_equal(clipc_registry_image_embedding(registry, "a", &table, NULL), CLIPC_E_NO_WORKERS);
+  assert_int_equal(clipc_registry_image_embedding(registry, "x", &table, NULL), CLIPC_E_NO_WORKERS);
+  assert_int_equal(clipc_registry_image_embedding(registry, "a", NULL, NULL), CLIPC_E_INVALID);
+  assert_null(clipc_registry_pool(registry, "a", CLIPC_VISION));
+  assert_non_null(clipc_registry_pool(registry, "a", CLIPC_TEXT_EMBEDDING));
+  assert_int_equal(clipc_registry_evict(registry, "x", NULL), CLIPC_E_NO_WORKERS);
+  assert_string_equal(clipc_worker_state_name(CLIPC_WORKER_PROCESSING), "Processing");
+  assert_string_equal(clipc_capability_name(CLIPC_TEXT_TO_IMAGE), "text_to_image");
+  clipc_registry_close(registry);
+  clipc_registry_close(NULL);
+  clipc_runtime_close(runtime);
+}
+
+/* ---- workers */
+
+static void test_cold_start_and_growth(void **state) {
+  (void)state;
+  clipc_runtime *runtime = fake_runtime(NULL);
+  clipc_registry *registry = fake_registry(runtime, &(clipc_registry_options){.idle_ms = 60, .max_batch = 1});
+  struct fake fake = {.load_turns = 30};
+  fake_add(registry, "a", EMBEDS, &fake);
+  assert_int_equal(wait_and_close(ask(registry, "a", "x")), CLIPC_OK);
+  EVENTUALLY(count_alive(registry) == 2); /* from none to two */
+  assert_int_equal(fake.n_loads, 1);
+  fake.gate = 1;
+  clipc_pending *pending[40];
+  for (int i = 0; i < 40; i++) pending[i] = ask(registry, "a", "x"), nap();
+  EVENTUALLY(fake.n_opened == 4); /* all were busy: up to max_workers */
+  fake.gate = 0;
+  for (int i = 0; i < 40; i++) assert_int_equal(wait_and_close(pending[i]), CLIPC_OK);
+  EVENTUALLY(count_alive(registry) == 1 && fake.n_closed == 3); /* down to min_workers */
+  assert_int_equal(fake.n_released, 0);
+  assert_int_equal(wait_and_close(ask(registry, "a", "x")), CLIPC_OK);
+  clipc_metrics metrics;
+  assert_int_equal(clipc_registry_metrics(registry, &metrics, NULL), CLIPC_OK);
+  assert_int_equal(metrics.n_lost, 0);
+  clipc_registry_close(registry);
+  assert_int_equal(fake.n_released, 1);
+  assert_int_equal(fake.n_opened, fake.n_closed);
+  clipc_runtime_close(runtime);
+}
+
+static void test_no_minimum(void **state) {
+  (void)state;
+  clipc_runtime *runtime = fake_runtime(NULL);
+  clipc_registry *registry = fake_registry(runtime, &(clipc_registry_options){.min_workers = -1, .idle_ms = 20});
+  struct fake fake = {0};
+  fake_add(registry, "a", EMBEDS, &fake);
+  for (int round = 1; round <= 3; round++) {
+    assert_int_equal(wait_and_close(ask(registry, "a", "x")), CLIPC_OK);
+    EVENTUALLY(fake.n_released == round); /* the model goes with its last worker, and comes back */
+  }
+  assert_int_equal(fake.n_loads, 3);
+  clipc_registry_close(registry);
+  clipc_runtime_close(runtime);
+}
+
+static void test_evict(void **state) {
+  (void)state;
+  clipc_runtime *runtime = fake_runtime(NULL);
+  clipc_registry *registry = fake_registry(runtime, NULL);
+  struct fake fake = {0};
+  fake_add(registry, "a", EMBEDS, &fake);
+  assert_int_equal(clipc_registry_evict(registry, "a", NULL), CLIPC_OK); /* not loaded: fine */
+  for (int round = 1; round <= 20; round++) {
+    clipc_pending *pending[10];
+    for (int i = 0; i < 10; i++) {
+      pending[i] = ask(registry, "a", "x");
+      if (i == 5) assert_int_equal(clipc_registry_evict(registry, "a", NULL), CLIPC_OK);
+    }
+    for (int i = 0; i < 10; i++) assert_int_equal(wait_and_close(pending[i]), CLIPC_OK); /* none is lost */
+  }
+  assert_int_equal(clipc_registry_evict(registry, "a", NULL), CLIPC_OK);
+  EVENTUALLY(fake.n_released == fake.n_loads);
+  clipc_registry_close(registry);
+  clipc_runtime_close(runtime);
+}
+
+static void test_ping(void **state) {
+  (void)state;
+  clipc_runtime *runtime = fake_runtime(NULL);
+  clipc_registry *registry = fake_registry(runtime, NULL);
+  struct fake fake = {0};
+  fake_add(registry, "a", EMBEDS, &fake);
+  clipc_pool *pool = clipc_registry_pool(registry, "a", CLIPC_TEXT_EMBEDDING);
+  assert_int_equal(wait_and_close(clipc_pool_ping(pool, 0, NULL)), CLIPC_E_NO_WORKERS);
+  assert_int_equal(wait_and_close(ask(registry, "a", "x")), CLIPC_OK);
+  EVENTUALLY(count_alive(registry) == 2);
+  int n = fake.n_calls;
+  clipc_pending *ping = clipc_pool_ping(pool, 1, NULL);
+  assert_int_equal(clipc_pending_wait(ping, 20000, NULL), CLIPC_OK);
+  assert_true(clipc_pending_result(ping)->embeddings[0] == 1.0f); /* it really ran */
+  assert_int_equal(fake.n_calls, n + 1);
+  clipc_pending_close(ping);
+  atomic_store(&fake.compute_status, CLIPC_E_MODEL);
+  assert_int_equal(wait_and_close(clipc_pool_ping(pool, 0, NULL)), CLIPC_E_MODEL);
+  atomic_store(&fake.compute_status, CLIPC_OK);
+  EVENTUALLY(fake.n_opened == 3 && fake.n_closed == 1); /* it died, and was replaced */
+  EVENTUALLY(count_alive(registry) == 2);
+  clipc_metrics metrics;
+  assert_int_equal(clipc_registry_metrics(registry, &metrics, NULL), CLIPC_OK);
+  assert_int_equal(metrics.n_lost, 1);
+  assert_int_equal(metrics.n_spawned, 3);
+  clipc_worker_info infos[8];
+  assert_int_equal(clipc_pool_workers(pool, infos, 8), 2);
+  assert_int_equal(clipc_pool_workers(pool, infos, 0), 2);
+  assert_true(infos[0].last_activity_ns > 0 && infos[0].last_activity_ns <= clipc_runtime_now_ns(runtime));
+  assert_int_equal(wait_and_close(ask(registry, "a", "x")), CLIPC_OK);
+  clipc_registry_close(registry);
+  clipc_runtime_close(runtime);
+}
+
+/* A worker that dies leaves its queue to others: nothing is lost. */
+static void test_death_loses_nothing(void **state) {
+  (void)state;
+  clipc_runtime *runtime = fake_runtime(NULL);
+  clipc_registry *registry = fake_registry(runtime, &(clipc_registry_options){.max_workers = 1, .max_batch = 1});
+  struct fake fake = {0};
+  fake_add(registry, "a", EMBEDS, &fake);
+  clipc_pool *pool = clipc_registry_pool(registry, "a", CLIPC_TEXT_EMBEDDING);
+  assert_int_equal(wait_and_close(ask(registry, "a", "x")), CLIPC_OK);
+  fake.gate = 1;
+  clipc_pending *first = ask(registry, "a", "x");
+  EVENTUALLY(count_state(registry, CLIPC_WORKER_PROCESSING) == 1);
+  const clipc_request poison = {0};
+  (void)poison;
+  clipc_pending *ping = clipc_pool_ping(pool, 0, NULL), *pending[30];
+  for (int i = 0; i < 30; i++) pending[i] = ask(registry, "a", "x");
+  clipc_pending_cancel(first);
+  atomic_store(&fake.compute_status, CLIPC_E_MODEL);
+  fake.gate = 0;
+  int status = wait_and_close(ping);
+  atomic_store(&fake.compute_status, CLIPC_OK);
+  assert_int_equal(status, CLIPC_E_MODEL);
+  int n_ok = 0;
+  for (int i = 0; i < 30; i++) {
+    status = wait_and_close(pending[i]);
+    assert_true(status == CLIPC_OK || status == CLIPC_E_MODEL); /* some may have met the broken engine */
+    n_ok += status == CLIPC_OK;
+  }
+  clipc_pending_close(first);
+  EVENTUALLY(fake.n_opened == 2);
+  assert_int_equal(wait_and_close(ask(registry, "a", "x")), CLIPC_OK);
+  clipc_registry_close(registry);
+  clipc_runtime_close(runtime);
+}
+
+static void test_queue_full(void **state) {
+  (void)state;
+  clipc_runtime *runtime = fake_runtime(NULL);
+  clipc_registry *registry =
+      fake_registry(runtime, &(clipc_registry_options){.max_workers = 1, .text_embed_queue_capacity = 5, .max_batch = 1});
+  struct fake fake = {.gate = 1};
+  fake_add(registry, "a", EMBEDS, &fake);
+  clipc_pending *first = ask(registry, "a", "x");
+  EVENTUALLY(count_state(registry, CLIPC_WORKER_PROCESSING) == 1);
+  clipc_pending *pending[12];
+  int n_full = 0, n_ok = 0;
+  for (int i = 0; i < 12; i++) pending[i] = ask(registry, "a", "x");
+  for (int i = 0; i < 12; i++) n_full += clipc_pending_status(pending[i], NULL) == CLIPC_E_QUEUE_FULL;
+  fake.gate = 0;
+  for (int i = 0; i < 12; i++) n_ok += wait_and_close(pending[i]) == CLIPC_OK;
+  assert_int_equal(wait_and_close(first), CLIPC_OK);
+  assert_int_equal(n_full, 7);
+  assert_int_equal(n_ok, 5);
+  clipc_registry_close(registry);
+  clipc_runtime_close(runtime);
+}
+
+/* ---- batches that form by themselves */
+
+static void test_dynamic_batches(void **state) {
+  (void)state;
+  clipc_runtime *runtime = fake_runtime(NULL);
+  clipc_registry *registry = fake_registry(runtime, &(clipc_registry_options){.max_workers = 1, .max_batch = 8});
+  struct fake fake = {.max_batch = 64};
+  fake_add(registry, "a", EMBEDS, &fake);
+  assert_int_equal(wait_and_close(ask(registry, "a", "x")), CLIPC_OK);
+  fake.gate = 1;
+  clipc_pending *first = ask(registry, "a", "x");
+  EVENTUALLY(count_state(registry, CLIPC_WORKER_PROCESSING) == 1);
+  fake.n_batches = 0;
+  clipc_pending *pending[24];
+  for (int i = 0; i < 24; i++) pending[i] = ask(registry, "a", i == 3 ? "poison" : i == 12 ? "venom" : "fine");
+  fake.gate = 0;
+  assert_int_equal(wait_and_close(first), CLIPC_OK);
+  for (int i = 0; i < 24; i++) /* neither a poisoned item nor one that fails them all spoils the others */
+    assert_int_equal(wait_and_close(pending[i]), i == 3 ? CLIPC_E_FORMAT : i == 12 ? CLIPC_E_MODEL : CLIPC_OK);
+  assert_int_equal(fake.most_items, 8);
+  assert_int_equal(fake.n_batches, 1 + 3 + 8); /* the first one; three of eight; and those with venom once more alone */
+  clipc_metrics metrics;
+  assert_int_equal(clipc_registry_metrics(registry, &metrics, NULL), CLIPC_OK);
+  assert_int_equal(metrics.n_items, 26);
+  assert_int_equal(metrics.n_batches, 5);
+  assert_int_equal(metrics.n_batched, 24);
+  clipc_registry_close(registry);
+  clipc_runtime_close(runtime);
+}
+
+static void test_delay(void **state) {
+  (void)state;
+  clipc_runtime *runtime = fake_runtime(NULL);
+  clipc_registry *registry =
+      fake_registry(runtime, &(clipc_registry_options){.max_workers = 1, .max_batch = 4, .max_delay_us = 3000000});
+  struct fake fake = {.max_batch = 64};
+  fake_add(registry, "a", EMBEDS, &fake);
+  clipc_pending *pending[4];
+  int64_t start = clipc_runtime_now_ns(runtime);
+  for (int i = 0; i < 4; i++) pending[i] = ask(registry, "a", "x"), nap(), nap();
+  for (int i = 0; i < 4; i++) assert_int_equal(wait_and_close(pending[i]), CLIPC_OK);
+  assert_true(clipc_runtime_now_ns(runtime) - start < 2900000000); /* full: computed at once */
+  assert_int_equal(fake.n_batches, 1);
+  clipc_registry_close(registry);
+  registry = fake_registry(runtime, &(clipc_registry_options){.max_workers = 1, .max_batch = 4, .max_delay_us = 20000});
+  struct fake lonely = {.max_batch = 64};
+  fake_add(registry, "a", EMBEDS, &lonely);
+  start = clipc_runtime_now_ns(runtime);
+  assert_int_equal(wait_and_close(ask(registry, "a", "x")), CLIPC_OK);
+  assert_true(clipc_runtime_now_ns(runtime) - start >= 20000000);
+  clipc_registry_close(registry);
+  clipc_runtime_close(runtime);
+}
+
+/* ---- loading */
+
+struct asker {
+  clipc_registry *registry;
+  atomic_int n_ok;
+};
+
+static void *ask_often(void *context) {
+  struct asker *asker = context;
+  for (int i = 0; i < 100; i++) {
+    clipc_pending *pending = ask(asker->registry, "a", "x");
+    if (clipc_pending_wait(pending, 20000, NULL) == CLIPC_OK) atomic_fetch_add(&asker->n_ok, 1);
+    clipc_pending_close(pending);
+  }
+  return NULL;
+}
+
+static void test_first_requests_load_once(void **state) {
+  (void)state;
+  clipc_runtime *runtime = fake_runtime(NULL);
+  clipc_registry *registry = fake_registry(runtime, NULL);
+  struct fake fake = {.load_turns = 1000, .max_batch = 8}, other = {0};
+  fake_add(registry, "a", EMBEDS, &fake);
+  struct asker asker = {.registry = registry};
+  pthread_t threads[8];
+  for (int i = 0; i < 8; i++) pthread_create(&threads[i], NULL, ask_often, &asker);
+  fake_add(registry, "b", EMBEDS, &other); /* and a name is added meanwhile */
+  assert_int_equal(wait_and_close(ask(registry, "b", "x")), CLIPC_OK);
+  for (int i = 0; i < 8; i++) pthread_join(threads[i], NULL);
+  assert_int_equal(asker.n_ok, 800);
+  assert_int_equal(fake.n_loads, 1);
+  clipc_registry_close(registry);
+  clipc_runtime_close(runtime);
+}
+
+static void check_load_failure(const struct fake *like, clipc_status status, const char *sentence) {
+  clipc_runtime *runtime = fake_runtime(NULL);
+  clipc_registry *registry = fake_registry(runtime, &(clipc_registry_options){.load_timeout_ms = 50});
+  struct fake fake = *like;
+  fake.expected_bytes = 1000;
+  fake_add(registry, "a", EMBEDS, &fake);
+  for (int round = 1; round <= 2; round++) { /* the second time it is tried again */
+    clipc_pending *pending[5];
+    for (int i = 0; i < 5; i++) pending[i] = ask(registry, "a", "x");
+    for (int i = 0; i < 5; i++) {
+      clipc_error error = {CLIPC_OK, ""};
+      assert_int_equal(clipc_pending_wait(pending[i], 20000, &error), status);
+      if (!strstr(error.message, sentence)) fail_msg("\"%s\" does not say \"%s\"", error.message, sentence);
+      assert_int_equal(strncmp(error.message, "a: ", 3), 0);
+      clipc_pending_close(pending[i]);
+    }
+    uint64_t used = 1;
+    assert_int_equal(clipc_memory_usage(runtime, &used, NULL, NULL), CLIPC_OK);
+    assert_int_equal(used, 0);
+  }
+  clipc_registry_close(registry);
+  assert_int_equal(fake.n_opened, 0);
+  assert_int_equal(fake.n_loads, fake.n_released);
+  clipc_runtime_close(runtime);
+}
+
+static void test_load_failures(void **state) {
+  (void)state;
+  check_load_failure(&(struct fake){.load_turns = 3, .load_status = CLIPC_E_IO}, CLIPC_E_SPAWN_FAILED, "the fake broke");
+  check_load_failure(&(struct fake){.load_never = 1}, CLIPC_E_SPAWN_FAILED, "did not end within 50 ms");
+  check_load_failure(&(struct fake){.load_never = 2}, CLIPC_E_SPAWN_FAILED, "did not end within 50 ms");
+  check_load_failure(&(struct fake){.load_never = 3}, CLIPC_E_SPAWN_FAILED, "did not end within 50 ms");
+  check_load_failure(&(struct fake){.open_fails = 1}, CLIPC_E_SPAWN_FAILED, "the fake has no worker");
+}
+
+static void test_close_while_loading(void **state) {
+  (void)state;
+  for (int never = 1; never <= 3; never++) {
+    clipc_runtime *runtime = fake_runtime(NULL);
+    clipc_registry *registry = fake_registry(runtime, NULL);
+    struct fake fake = {.load_never = never, .expected_bytes = 10};
+    fake_add(registry, "a", EMBEDS, &fake);
+    clipc_pending *pending = ask(registry, "a", "x");
+    nap(), nap();
+    clipc_registry_close(registry);
+    assert_int_equal(wait_and_close(pending), CLIPC_E_SHUTTING_DOWN);
+    assert_int_equal(fake.n_dropped, 1);
+    clipc_runtime_close(runtime);
+  }
+}
+
+/* ---- spawning by hand */
+
+static void test_spawn_worker(void **state) {
+  (void)state;
+  clipc_runtime *runtime = fake_runtime(NULL);
+  clipc_registry *registry = fake_registry(runtime, &(clipc_registry_options){.max_workers = 2});
+  struct fake fake = {.load_turns = 5}, broken = {.load_status = CLIPC_E_MODEL};
+  fake_add(registry, "a", EMBEDS, &fake);
+  fake_add(registry, "b", EMBEDS, &fake);
+  clipc_pool *pool = clipc_registry_pool(registry, "a", CLIPC_TEXT_EMBEDDING);
+  clipc_pending *spawned;
+  clipc_guard *guard;
+  uint64_t used;
+  clipc_error error;
+  assert_int_equal(clipc_memory_claim(&guard, runtime, 1 << 20, NULL), CLIPC_OK);
+  clipc_loader loader = fake_loader(&broken);
+  assert_int_equal(clipc_pool_spawn_worker(pool, CLIPC_TEXT_EMBEDDING, "a", &loader, 1, guard, &spawned, NULL), CLIPC_OK);
+  assert_int_equal(clipc_pending_wait(spawned, 20000, &error), CLIPC_E_SPAWN_FAILED);
+  assert_string_equal(error.message, "a: the fake broke");
+  clipc_pending_close(spawned);
+  clipc_memory_usage(runtime, &used, NULL, NULL);
+  assert_int_equal(used, 0);
+  assert_int_equal(clipc_memory_claim(&guard, runtime, 1 << 20, NULL), CLIPC_OK);
+  assert_int_equal(clipc_pool_spawn_worker(pool, CLIPC_TEXT_EMBEDDING, "a", NULL, 1, guard, &spawned, NULL), CLIPC_OK);
+  assert_int_equal(clipc_pending_wait(spawned, 20000, &error), CLIPC_OK);
+  clipc_pending_close(spawned);
+  assert_int_equal(clipc_pool_spawn_worker(pool, CLIPC_TEXT_EMBEDDING, "a", NULL, 3, NULL, &spawned, NULL), CLIPC_OK);
+  assert_int_equal(clipc_pending_wait(spawned, 20000, &error), CLIPC_OK);
+  clipc_pending_close(spawned);
+  clipc_memory_usage(runtime, &used, NULL, NULL);
+  assert_int_equal(used, 4 << 20);
+  assert_int_equal(clipc_pool_spawn_worker(pool, CLIPC_TEXT_EMBEDDING, "a", NULL, 0, NULL, &spawned, NULL), CLIPC_OK);
+  assert_int_equal(wait_and_close(spawned), CLIPC_E_LIMIT);
+  assert_int_equal(clipc_memory_claim(&guard, runtime, 1 << 20, NULL), CLIPC_OK); /* wrong calls give it back, too */
+  assert_int_equal(clipc_pool_spawn_worker(pool, CLIPC_VISION, "a", NULL, 0, guard, &spawned, NULL), CLIPC_E_INVALID);
+  assert_null(spawned);
+  assert_int_equal(clipc_pool_spawn_worker(pool, CLIPC_TEXT_EMBEDDING, "b", NULL, 0, NULL, NULL, NULL), CLIPC_E_INVALID);
+  assert_int_equal(clipc_pool_spawn_worker(NULL, CLIPC_TEXT_EMBEDDING, "a", NULL, 0, NULL, NULL, NULL), CLIPC_E_INVALID);
+  clipc_memory_usage(runtime, &used, NULL, NULL);
+  assert_int_equal(used, 4 << 20);
+  assert_int_equal(wait_and_close(ask(registry, "a", "x")), CLIPC_OK);
+  assert_int_equal(fake.n_opened, 2);
+  clipc_registry_close(registry);
+  clipc_memory_usage(runtime, &used, NULL, NULL);
+  assert_int_equal(used, 0);
+  clipc_runtime_close(runtime);
+}
+
+/* ---- a host that polls */
+
+static void test_host_driven(void **state) {
+  (void)state;
+  clipc_runtime *runtime = fake_runtime(&(clipc_runtime_options){.n_threads = CLIPC_HOST_DRIVEN});
+  clipc_registry *registry = fake_registry(runtime, NULL);
+  assert_int_equal(clipc_registry_add_model(registry, "tiny", "models/tiny", NULL, NULL), CLIPC_OK);
+  clipc_image_embedding table;
+  assert_int_equal(clipc_registry_image_embedding(registry, "tiny", &table, NULL), CLIPC_OK);
+  clipc_pending *pending = table.embed_image(table.self, "models/tiny/pictures/red_car.jpg", NULL);
+  int n = 0;
+  while (!clipc_pending_done(pending) && n++ < 100000) clipc_runtime_poll(runtime, 1000, NULL);
+  assert_int_equal(clipc_pending_status(pending, NULL), CLIPC_OK);
+  clipc_pending_close(pending);
+  pending = table.embed_image(table.self, "models/tiny/pictures/red_car.jpg", NULL);
+  assert_int_equal(wait_and_close(pending), CLIPC_OK); /* waiting polls */
+  clipc_registry_close(registry);
+  clipc_runtime_close(runtime);
+}
+
+static void count_line(void *context, const char *line) {
+  assert_true(strlen(line) < 256);
+  ++*(int *)context;
+}
+
+static void test_dump_and_metrics(void **state) {
+  (void)state;
+  clipc_runtime *runtime = fake_runtime(NULL);
+  clipc_registry *registry = fake_registry(runtime, NULL);
+  struct fake fake = {0};
+  fake_add(registry, "a", EMBEDS, &fake);
+  for (int i = 0; i < 10; i++) assert_int_equal(wait_and_close(ask(registry, "a", "x")), CLIPC_OK);
+  int n_lines = 0;
+  clipc_registry_dump(registry, count_line, &n_lines);
+  assert_int_equal(n_lines, 4); /* the model, its pool, two workers */
+  clipc_metrics metrics;
+  assert_int_equal(clipc_registry_metrics(registry, &metrics, NULL), CLIPC_OK);
+  uint64_t queued = 0, computing = 0;
+  for (int i = 0; i < CLIPC_N_BUCKETS; i++) queued += metrics.queued_us[i], computing += metrics.computing_us[i];
+  assert_int_equal(queued, 10);
+  assert_int_equal(computing, 10);
+  assert_int_equal(metrics.n_requests, 10);
+  assert_int_equal(metrics.by_capability[CLIPC_TEXT_EMBEDDING], 10);
+  assert_int_equal(metrics.by_status[CLIPC_OK], 10);
+  assert_int_equal(metrics.n_under_way, 0);
+  assert_int_equal(clipc_registry_metrics(NULL, &metrics, NULL), CLIPC_E_INVALID);
+  clipc_registry_close(registry);
+  clipc_runtime_close(runtime);
+}
+
+/* ---- our CLIP */
+
+struct picture {
+  char path[512];
+  float row[128];
+};
+
+static size_t list_pictures(struct picture *pictures, size_t most) {
+  size_t n = 0;
+  DIR *folder = opendir("models/tiny/pictures");
+  assert_non_null(folder);
+  for (struct dirent *file; (file = readdir(folder)) != NULL && n < most;)
+    if (file->d_name[0] != '.') snprintf(pictures[n++].path, sizeof pictures->path, "models/tiny/pictures/%s", file->d_name);
+  closedir(folder);
+  return n;
+}
+
+static char *to_base64(const uint8_t *bytes, size_t n, const char *before) {
+  static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+  char *text = malloc(strlen(before) + n / 3 * 4 + 8), *out = text + strlen(before);
+  strcpy(text, before);
+  for (size_t i = 0; i < n; i += 3) {
+    uint32_t bits = (uint32_t)bytes[i] << 16 | (i + 1 < n ? bytes[i + 1] << 8 : 0) | (i + 2 < n ? bytes[i + 2] : 0);
+    for (int d = 0; d < 4; d++)
+      if (d < 2 || i + (size_t)d - 1 < n) *out++ = digits[bits >> (18 - 6 * d) & 63];
+  }
+  *out = '\0';
+  return text;
+}
+
+static void check_row(clipc_pending *pending, const float *row) {
+  clipc_error error;
+  if (clipc_pending_wait(pending, 20000, &error) != CLIPC_OK) fail_msg("%s", error.message);
+  assert_memory_equal(clipc_pending_result(pending)->embeddings, row, 128 * sizeof *row);
+  clipc_pending_close(pending);
+}
+
+static void test_clip_images(void **state) {
+  (void)state;
+  static struct picture pictures[16];
+  size_t n = list_pictures(pictures, COUNT(pictures));
+  clipc_model *model;
+  clipc_session *session;
+  assert_int_equal(clipc_model_open(&model, "models/tiny", NULL, NULL), CLIPC_OK);
+  assert_int_equal(clipc_session_open(&session, model, NULL, NULL), CLIPC_OK);
+  for (size_t i = 0; i < n; i++)
+    assert_int_equal(clipc_embed_image(session, pictures[i].path, pictures[i].row, NULL), CLIPC_OK);
+  clipc_runtime *runtime = fake_runtime(NULL);
+  clipc_registry *registry = fake_registry(runtime, &(clipc_registry_options){.max_batch = 5});
+  assert_int_equal(clipc_registry_add_model(registry, "tiny", "models/tiny", NULL, NULL), CLIPC_OK);
+  clipc_image_embedding table;
+  assert_int_equal(clipc_registry_image_embedding(registry, "tiny", &table, NULL), CLIPC_OK);
+  clipc_pending *paths[16], *texts[16], *poisoned[2];
+  for (size_t i = 0; i < n; i++) { /* together, in whatever company */
+    size_t n_bytes;
+    uint8_t *bytes = test_read_file(pictures[i].path, &n_bytes);
+    char *base64 = to_base64(bytes, n_bytes, i % 2 ? "data:image/png;base64," : " \n");
+    paths[i] = table.embed_image(table.self, pictures[i].path, NULL);
+    texts[i] = table.embed_image_base64(table.self, base64, strlen(base64), NULL);
+    if (i < 2) poisoned[i] = i ? table.embed_image_base64(table.self, "!", 1, NULL) : table.embed_image(table.self, "no/such", NULL);
+    free(base64);
+    free(bytes);
+  }
+  for (size_t i = 0; i < n; i++) check_row(paths[i], pictures[i].row), check_row(texts[i], pictures[i].row);
+  assert_int_equal(wait_and_close(poisoned[0]), CLIPC_E_IO);
+  assert_int_equal(wait_and_close(poisoned[1]), CLIPC_E_FORMAT);
+  assert_int_equal(wait_and_close(table.embed_image_base64(table.self, "", 0, NULL)), CLIPC_E_FORMAT);
+  assert_int_equal(wait_and_close(table.embed_image_base64(table.self, "aGVsbG8=", 8, NULL)), CLIPC_E_UNSUPPORTED);
+  clipc_input inputs[18];
+  for (size_t i = 0; i < n; i++) inputs[i] = (clipc_input){CLIPC_INPUT_PATH, pictures[i].path, 0};
+  inputs[n] = (clipc_input){CLIPC_INPUT_BYTES, "nothing", 7};
+  inputs[n + 1] = (clipc_input){CLIPC_INPUT_PATH, pictures[0].path, 0};
+  clipc_pending *batch = table.batch_embed_images(table.self, inputs, n + 2, NULL); /* more than max_batch */
+  assert_int_equal(clipc_pending_wait(batch, 20000, NULL), CLIPC_OK);
+  const clipc_result *result = clipc_pending_result(batch);
+  for (size_t i = 0; i < n; i++)
+    assert_memory_equal(result->embeddings + i * 128, pictures[i].row, sizeof pictures[i].row);
+  assert_int_not_equal(result->item_errors[n].status, CLIPC_OK);
+  assert_true(result->embeddings[n * 128] == 0.0f);
+  assert_memory_equal(result->embeddings + (n + 1) * 128, pictures[0].row, sizeof pictures[0].row);
+  clipc_pending_close(batch);
+  assert_int_equal(table.embedding_dimension(table.self), 128);
+  clipc_registry_close(registry);
+  clipc_runtime_close(runtime);
+  clipc_session_close(session);
+  clipc_model_close(model);
+}
+
+static void test_clip_texts_and_labels(void **state) {
+  (void)state;
+  static const char *const labels[] = {"red circle", "blue square", "red car", "yellow fish"};
+  clipc_model *model;
+  clipc_session *session;
+  float row[128], rows[4 * 128], image[128], scores[4];
+  assert_int_equal(clipc_model_open(&model, "models/tiny", NULL, NULL), CLIPC_OK);
+  assert_int_equal(clipc_session_open(&session, model, NULL, NULL), CLIPC_OK);
+  assert_int_equal(clipc_embed_text(session, "a red car", row, NULL), CLIPC_OK);
+  for (int i = 0; i < 4; i++) {
+    char said[64];
+    snprintf(said, sizeof said, "a photo of a %s", labels[i]);
+    assert_int_equal(clipc_embed_text(session, said, rows + i * 128, NULL), CLIPC_OK);
+  }
+  assert_int_equal(clipc_embed_image(session, "models/tiny/pictures/yellow_fish.jpg", image, NULL), CLIPC_OK);
+  clipc_logits(model, scores, image, 1, rows, 4);
+  clipc_softmax(scores, scores, 4);
+  clipc_runtime *runtime = fake_runtime(NULL);
+  clipc_registry *registry = fake_registry(runtime, NULL);
+  clipc_engine engine;
+  assert_int_equal(clipc_model_engine(&engine, NULL, 0, NULL), CLIPC_E_INVALID);
+  assert_int_equal(clipc_registry_add_model(registry, "tiny", "models/tiny", NULL, NULL), CLIPC_OK);
+  clipc_text_embedding text;
+  clipc_vision vision;
+  assert_int_equal(clipc_registry_text_embedding(registry, "tiny", &text, NULL), CLIPC_OK);
+  assert_int_equal(clipc_registry_vision(registry, "tiny", &vision, NULL), CLIPC_OK);
+  clipc_pending *pending = text.embed_text(text.self, "a red car", NULL);
+  assert_int_equal(clipc_pending_wait(pending, 20000, NULL), CLIPC_OK);
+  assert_memory_equal(clipc_pending_result(pending)->embeddings, row, sizeof row);
+  clipc_pending_close(pending);
+  const clipc_input fish = {CLIPC_INPUT_PATH, "models/tiny/pictures/yellow_fish.jpg", 0};
+  const clipc_request more = {.prompt = "a photo of a {}"};
+  for (int round = 0; round < 3; round++) {
+    pending = vision.classify(vision.self, &fish, labels, 4, &more);
+    assert_int_equal(clipc_pending_wait(pending, 20000, NULL), CLIPC_OK);
+    const clipc_result *result = clipc_pending_result(pending);
+    assert_string_equal(result->text, "yellow fish");
+    assert_int_equal(result->n_labels, 4);
+    assert_memory_equal(result->probabilities, scores, sizeof scores);
+    clipc_pending_close(pending);
+    pending = vision.classify(vision.self, &fish, labels, 2, NULL); /* other labels in between */
+    assert_int_equal(clipc_pending_wait(pending, 20000, NULL), CLIPC_OK);
+    assert_int_equal(clipc_pending_result(pending)->n_labels, 2);
+    clipc_pending_close(pending);
+  }
+  assert_int_equal(wait_and_close(vision.describe(vision.self, &fish, "what is it?", NULL)), CLIPC_E_UNSUPPORTED);
+  assert_int_equal(wait_and_close(vision.describe(vision.self, NULL, NULL, NULL)), CLIPC_E_INVALID);
+  for (int c = 0; c < 3; c++)
+    assert_int_equal(wait_and_close(clipc_pool_ping(clipc_registry_pool(registry, "tiny", (clipc_capability)c), 0, NULL)),
+                     c == CLIPC_IMAGE_EMBEDDING ? CLIPC_E_NO_WORKERS : CLIPC_OK);
+  clipc_registry_close(registry);
+  clipc_runtime_close(runtime);
+  clipc_session_close(session);
+  clipc_model_close(model);
+}
+
+static int load_opened(clipc_task *task, void *frame, const clipc_loader *loader, clipc_engine *engine,
+                       clipc_error *error) {
+  (void)task, (void)frame;
+  return clipc_model_engine(engine, (clipc_model *)(uintptr_t)loader->source, 4, error);
+}
+
+static void test_clip_opened_before(void **state) {
+  (void)state;
+  clipc_model *model;
+  assert_int_equal(clipc_model_open(&model, "models/tiny", NULL, NULL), CLIPC_OK);
+  clipc_runtime *runtime = fake_runtime(NULL);
+  clipc_registry *registry = fake_registry(runtime, NULL);
+  const clipc_loader loader = {.name = "opened", .run = load_opened, .source = model};
+  assert_int_equal(clipc_registry_add(registry, "tiny", EMBEDS, &loader, NULL), CLIPC_OK);
+  assert_int_equal(wait_and_close(ask(registry, "tiny", "a red car")), CLIPC_OK);
+  clipc_registry_close(registry);
+  clipc_runtime_close(runtime);
+  clipc_model_close(model);
+}
+
+static void test_clip_missing(void **state) {
+  (void)state;
+  clipc_runtime *runtime = fake_runtime(NULL);
+  clipc_registry *registry = fake_registry(runtime, NULL);
+  assert_int_equal(clipc_registry_add_model(registry, "none", "no/such/folder", NULL, NULL), CLIPC_OK);
+  clipc_pending *pending = ask(registry, "none", "x");
+  clipc_error error;
+  assert_int_equal(clipc_pending_wait(pending, 20000, &error), CLIPC_E_SPAWN_FAILED);
+  assert_non_null(strstr(error.message, "no/such/folder"));
+  clipc_pending_close(pending);
+  const clipc_options options = {.towers = CLIPC_TOWER_IMAGE};
+  assert_int_equal(clipc_registry_add_model(registry, "blind", "models/tiny", &options, NULL), CLIPC_OK);
+  assert_int_equal(wait_and_close(ask(registry, "blind", "x")), CLIPC_E_MODEL);
+  clipc_registry_close(registry);
+  clipc_runtime_close(runtime);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_options),
+      cmocka_unit_test(test_cold_start_and_growth),
+      cmocka_unit_test(test_no_minimum),
+      cmocka_unit_test(test_evict),
+      cmocka_unit_test(test_ping),
+      cmocka_unit_test(test_death_loses_nothing),
+      cmocka_unit_test(test_queue_full),
+      cmocka_unit_test(test_dynamic_batches),
+      cmocka_unit_test(test_delay),
+      cmocka_unit_test(test_first_requests_load_once),
+      cmocka_unit_test(test_load_failures),
+      cmocka_unit_test(test_close_while_loading),
+      cmocka_unit_test(test_spawn_worker),
+      cmocka_unit_test(test_host_driven),
+      cmocka_unit_test(test_dump_and_metrics),
+      cmocka_unit_test(test_clip_images),
+      cmocka_unit_test(test_clip_texts_and_labels),
+      cmocka_unit_test(test_clip_opened_before),
+      cmocka_unit_test(test_clip_missing),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
