@@ -67,6 +67,8 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(HELPER_OBJS) $(BUILD)/libclipc.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
 
+$(BUILD)/tests/test_engines: $(BUILD)/examples/small_engines.o # two models of a user's own
+
 # ---- set-up and the two commands
 
 deps:

@@ -439,8 +439,9 @@ static void test_limit_per_host(void **state) {
   clipc_task *tasks[30];
   struct outcome outcomes[30];
   memset(outcomes, 0, sizeof outcomes);
+  const char *url = at(0, "/wait?10");
   for (int i = 0; i < 30; i++) {
-    struct fetch_job job = {.url = at(0, "/wait?10"), .outcome = &outcomes[i]};
+    struct fetch_job job = {.url = url, .outcome = &outcomes[i]};
     assert_int_equal(clipc_spawn(&tasks[i], runtime, &job_kind, &job, NULL), CLIPC_OK);
   }
   for (int i = 0; i < 30; i++) {
@@ -451,6 +452,50 @@ static void test_limit_per_host(void **state) {
   }
   assert_int_equal(web_server_most_open(server), 3);
   clipc_runtime_close(runtime);
+}
+
+/* Cancelled, timed out, or left alone, at any moment, and in the end the runtime is shut under what is left. */
+static void test_random_ends(void **state) {
+  (void)state;
+  enum { N = 400 };
+  random_start(0);
+  static const char *const rests[] = {"/wait?5", "/hang", "/trickle", "/ok?70000", "/drop", "/circle", "/endless"};
+  static char urls[N][96];
+  static struct outcome outcomes[N];
+  clipc_task *tasks[N];
+  for (int round = 0; round < 3; round++) {
+    clipc_runtime *runtime = open_runtime(
+        2, (clipc_fetch_options){.max_connections = 20, .total_timeout_ms = 100, .max_bytes = 80000}, NULL);
+    memset(outcomes, 0, sizeof outcomes);
+    for (int i = 0; i < N; i++) {
+      const char *rest = rests[random_below(COUNT(rests))];
+      uint32_t host = random_below(5);
+      strcpy(urls[i], host == 0   ? named("silent.test", 0, rest)
+                      : host == 1 ? named("fixed.test", 0, rest)
+                                  : at(0, rest));
+      struct fetch_job job = {.url = urls[i], .outcome = &outcomes[i]};
+      if (random_below(2)) job.cancel_ns = 1 + random_below(30000000);
+      if (random_below(2)) job.timeout_ns = 1 + random_below(30000000);
+      assert_int_equal(clipc_spawn(&tasks[i], runtime, &job_kind, &job, NULL), CLIPC_OK);
+      if (random_below(20) == 0) clipc_task_cancel(tasks[random_below((uint32_t)i + 1)]);
+    }
+    if (round == 2) nanosleep(&(struct timespec){0, random_below(50000000)}, NULL);
+    for (int i = 0; i < N && round < 2; i++) assert_int_equal(clipc_task_wait(tasks[i], 20000, NULL, NULL), CLIPC_OK);
+    assert_int_equal(clipc_runtime_shutdown(runtime, 0, NULL), CLIPC_OK);
+    int n_fine = 0, n_cancelled = 0, n_late = 0;
+    for (int i = 0; i < N; i++) {
+      clipc_status ended = CLIPC_E_INVALID;
+      assert_true(clipc_task_ended(tasks[i], &ended));
+      assert_true(ended == CLIPC_OK || ended == CLIPC_E_NETWORK || ended == CLIPC_E_TIMED_OUT ||
+                  ended == CLIPC_E_LIMIT || ended == CLIPC_E_CANCELLED || ended == CLIPC_E_SHUTTING_DOWN);
+      if (ended == CLIPC_OK && !strstr(urls[i], "/wait"))
+        assert_true(outcomes[i].right && outcomes[i].n_bytes == 70000);
+      n_fine += ended == CLIPC_OK, n_cancelled += ended == CLIPC_E_CANCELLED, n_late += ended == CLIPC_E_TIMED_OUT;
+      clipc_task_release(tasks[i]);
+    }
+    if (round < 2) assert_true(n_fine > 0 && n_cancelled > 0 && n_late > 0);
+    clipc_runtime_close(runtime);
+  }
 }
 
 static void test_no_memory(void **state) {
@@ -559,6 +604,7 @@ int main(void) {
       cmocka_unit_test(test_shutdown),
       cmocka_unit_test(test_many_pending),
       cmocka_unit_test(test_limit_per_host),
+      cmocka_unit_test(test_random_ends),
       cmocka_unit_test(test_no_memory),
       cmocka_unit_test(test_bad_list),
       cmocka_unit_test(test_proxy),

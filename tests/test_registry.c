@@ -1,5 +1,6 @@
 /* Registries: models by name, their pools and workers, from the cold start to eviction; our CLIP through them, bit for bit. */
 #include "fake_engine.h"
+#include "web_server.h"
 
 #include <dirent.h>
 #include <pthread.h>
@@ -173,8 +174,6 @@ static void test_death_loses_nothing(void **state) {
   fake.gate = 1;
   clipc_pending *first = ask(registry, "a", "x");
   EVENTUALLY(count_state(registry, CLIPC_WORKER_PROCESSING) == 1);
-  const clipc_request poison = {0};
-  (void)poison;
   clipc_pending *ping = clipc_pool_ping(pool, 0, NULL), *pending[30];
   for (int i = 0; i < 30; i++) pending[i] = ask(registry, "a", "x");
   clipc_pending_cancel(first);
@@ -406,6 +405,67 @@ static void test_spawn_worker(void **state) {
   clipc_runtime_close(runtime);
 }
 
+/* ---- URLs: fetched before a worker is asked for */
+
+static void test_urls(void **state) {
+  (void)state;
+  struct web_server *server = web_server_start(NULL, 0);
+  assert_non_null(server);
+  char allowed[64], closed[] = "127.0.0.1:1", url[256];
+  int port = web_server_port(server, 0);
+  snprintf(allowed, sizeof allowed, "127.0.0.1:%d", port);
+  const char *const allow[] = {allowed, closed};
+  clipc_runtime *runtime = fake_runtime(&(clipc_runtime_options){.n_threads = 2, .fetch = {.allow = allow, .n_allow = 2}});
+  clipc_registry *registry = fake_registry(runtime, &(clipc_registry_options){.url_queue_capacity = 4});
+  struct fake fake = {.max_batch = 8};
+  fake_add(registry, "a", CLIPC_CAN(CLIPC_IMAGE_EMBEDDING), &fake);
+  clipc_image_embedding table;
+  assert_int_equal(clipc_registry_image_embedding(registry, "a", &table, NULL), CLIPC_OK);
+  snprintf(url, sizeof url, "http://%s/ok?1000", allowed);
+  clipc_pending *pending = table.embed_image_url(table.self, url, NULL);
+  clipc_status status = clipc_pending_wait(pending, 20000, NULL);
+  if (status != CLIPC_E_UNSUPPORTED) { /* built or run without libcurl */
+    assert_int_equal(status, CLIPC_OK);
+    const clipc_result *result = clipc_pending_result(pending);
+    assert_true(result->embeddings[0] == 1000.0f && result->embeddings[1] == web_byte(0));
+    const struct {
+      const char *url;
+      clipc_status status;
+    } bad[] = {{"http://127.0.0.1:2/", CLIPC_E_DENIED},  {"http://127.0.0.1:1/", CLIPC_E_NETWORK},
+               {"ftp://example.com/", CLIPC_E_DENIED},  {"http://user@example.com/", CLIPC_E_DENIED},
+               {"nothing at all", CLIPC_E_INVALID}};
+    for (size_t i = 0; i < COUNT(bad); i++)
+      assert_int_equal(wait_and_close(table.embed_image_url(table.self, bad[i].url, NULL)), bad[i].status);
+    char missing[256], slow[256];
+    snprintf(missing, sizeof missing, "http://%s/status?404", allowed);
+    snprintf(slow, sizeof slow, "http://%s/hang", allowed);
+    const clipc_input inputs[] = {{CLIPC_INPUT_URL, url, 0},     {CLIPC_INPUT_URL, missing, 0},
+                                  {CLIPC_INPUT_BASE64, "YWI", 0}, {CLIPC_INPUT_URL, url, 0}};
+    clipc_pending *batch = table.batch_embed_images(table.self, inputs, COUNT(inputs), NULL);
+    assert_int_equal(clipc_pending_wait(batch, 20000, NULL), CLIPC_OK);
+    result = clipc_pending_result(batch);
+    assert_true(result->embeddings[0] == 1000.0f && result->embeddings[8] == 2.0f && result->embeddings[12] == 1000.0f);
+    assert_int_equal(result->item_errors[1].status, CLIPC_E_NETWORK);
+    clipc_pending_close(batch);
+    clipc_pending *hanging[6];
+    for (int i = 0; i < 6; i++) hanging[i] = table.embed_image_url(table.self, slow, &(clipc_request){.timeout_ms = 300});
+    for (int i = 4; i < 6; i++) assert_int_equal(wait_and_close(hanging[i]), CLIPC_E_QUEUE_FULL);
+    clipc_pending_cancel(hanging[0]);
+    assert_int_equal(wait_and_close(hanging[0]), CLIPC_E_CANCELLED);
+    for (int i = 1; i < 4; i++) assert_int_equal(wait_and_close(hanging[i]), CLIPC_E_TIMED_OUT);
+    clipc_pending *left = table.embed_image_url(table.self, slow, NULL);
+    clipc_pending *queued = table.embed_image_url(table.self, url, NULL);
+    assert_int_equal(wait_and_close(queued), CLIPC_OK); /* a slow one holds nobody up */
+    clipc_registry_close(registry);
+    assert_int_equal(wait_and_close(left), CLIPC_E_SHUTTING_DOWN);
+  } else {
+    clipc_registry_close(registry);
+  }
+  clipc_pending_close(pending);
+  clipc_runtime_close(runtime);
+  web_server_stop(server);
+}
+
 /* ---- a host that polls */
 
 static void test_host_driven(void **state) {
@@ -523,7 +583,7 @@ static void test_clip_images(void **state) {
   assert_int_equal(wait_and_close(poisoned[0]), CLIPC_E_IO);
   assert_int_equal(wait_and_close(poisoned[1]), CLIPC_E_FORMAT);
   assert_int_equal(wait_and_close(table.embed_image_base64(table.self, "", 0, NULL)), CLIPC_E_FORMAT);
-  assert_int_equal(wait_and_close(table.embed_image_base64(table.self, "aGVsbG8=", 8, NULL)), CLIPC_E_UNSUPPORTED);
+  assert_int_equal(wait_and_close(table.embed_image_base64(table.self, "aGVsbG8=", 8, NULL)), CLIPC_E_FORMAT);
   clipc_input inputs[18];
   for (size_t i = 0; i < n; i++) inputs[i] = (clipc_input){CLIPC_INPUT_PATH, pictures[i].path, 0};
   inputs[n] = (clipc_input){CLIPC_INPUT_BYTES, "nothing", 7};
@@ -564,7 +624,7 @@ static void test_clip_texts_and_labels(void **state) {
   clipc_runtime *runtime = fake_runtime(NULL);
   clipc_registry *registry = fake_registry(runtime, NULL);
   clipc_engine engine;
-  assert_int_equal(clipc_model_engine(&engine, NULL, 0, NULL), CLIPC_E_INVALID);
+  assert_int_equal(clipc_model_engine(&engine, NULL, NULL, NULL), CLIPC_E_INVALID);
   assert_int_equal(clipc_registry_add_model(registry, "tiny", "models/tiny", NULL, NULL), CLIPC_OK);
   clipc_text_embedding text;
   clipc_vision vision;
@@ -603,7 +663,7 @@ static void test_clip_texts_and_labels(void **state) {
 static int load_opened(clipc_task *task, void *frame, const clipc_loader *loader, clipc_engine *engine,
                        clipc_error *error) {
   (void)task, (void)frame;
-  return clipc_model_engine(engine, (clipc_model *)(uintptr_t)loader->source, 4, error);
+  return clipc_model_engine(engine, (clipc_model *)(uintptr_t)loader->source, NULL, error);
 }
 
 static void test_clip_opened_before(void **state) {
@@ -652,6 +712,7 @@ int main(void) {
       cmocka_unit_test(test_load_failures),
       cmocka_unit_test(test_close_while_loading),
       cmocka_unit_test(test_spawn_worker),
+      cmocka_unit_test(test_urls),
       cmocka_unit_test(test_host_driven),
       cmocka_unit_test(test_dump_and_metrics),
       cmocka_unit_test(test_clip_images),

@@ -14,10 +14,11 @@ static clipc_runtime *open_runtime(int n_threads, uint64_t seed) {
   return runtime;
 }
 
-/* A test's body, with every kind of runtime, which has no task when it is over. */
-static void on_each_runtime(void (*body)(clipc_runtime *runtime)) {
+/* A test's body, with every kind of runtime, which has no task when it is over. Seeded ones last, where time jumps: there
+ * nothing waits for long. */
+static void on_each_runtime(void (*body)(clipc_runtime *runtime), size_t n_kinds) {
   static const struct { int n_threads; uint64_t seed; } kinds[] = {{2, 0}, {1, 0}, {CLIPC_HOST_DRIVEN, 0}, {CLIPC_HOST_DRIVEN, 1}};
-  for (size_t i = 0; i < COUNT(kinds); i++) {
+  for (size_t i = 0; i < n_kinds; i++) {
     clipc_runtime *runtime = open_runtime(kinds[i].n_threads, kinds[i].seed);
     body(runtime);
     assert_int_equal(clipc_runtime_shutdown(runtime, 2000, NULL), CLIPC_OK);
@@ -125,7 +126,7 @@ struct joiner {
 static int join_all(clipc_task *task, void *frame) {
   struct joiner *f = frame;
   clipc_status how;
-  int status;
+  int status = CLIPC_OK;
   CLIPC_TASK_BEGIN(f);
   if (clipc_task_join(task, task, NULL) != CLIPC_E_WOULD_DEADLOCK) return CLIPC_E_FORMAT;
   if (clipc_task_join(task, NULL, NULL) != CLIPC_E_INVALID) return CLIPC_E_FORMAT;
@@ -144,7 +145,7 @@ struct late {
 };
 static int end_late(clipc_task *task, void *frame) {
   struct late *f = frame;
-  int status;
+  int status = CLIPC_OK;
   CLIPC_TASK_BEGIN(f);
   CLIPC_AWAIT(f, status, clipc_task_sleep(task, f->ns));
   if (status != CLIPC_OK) return status;
@@ -168,7 +169,7 @@ struct sleeper {
 };
 static int sleep_exactly(clipc_task *task, void *frame) {
   struct sleeper *f = frame;
-  int status;
+  int status = CLIPC_OK;
   CLIPC_TASK_BEGIN(f);
   f->woken = clipc_runtime_now_ns(clipc_task_runtime(task)) + f->ns;
   CLIPC_AWAIT(f, status, clipc_task_sleep(task, f->ns));
@@ -232,7 +233,7 @@ static int wait_for(clipc_task *task, struct waiting *f) {
 }
 static int wait_forever(clipc_task *task, void *frame) {
   struct waiting *f = frame;
-  int status;
+  int status = CLIPC_OK;
   CLIPC_TASK_BEGIN(f);
   if (f->deadline_ns) {
     f->deadline_ns += clipc_runtime_now_ns(clipc_task_runtime(task));
@@ -288,7 +289,7 @@ struct parent {
 static int be_parent(clipc_task *task, void *frame) {
   static const clipc_task_kind kind = {.name = "family", .run = be_parent, .drop = count_drop, .frame_bytes = sizeof(struct parent)};
   struct parent *f = frame;
-  int status;
+  int status = CLIPC_OK;
   CLIPC_TASK_BEGIN(f);
   atomic_fetch_add(f->n_started, 1);
   struct parent child = {0, f->depth - 1, 0, f->n_cancelled, f->n_started};
@@ -336,7 +337,7 @@ struct spinner {
 static int spin(clipc_task *task, void *frame) {
   struct spinner *f = frame;
   char message = 0;
-  int status;
+  int status = CLIPC_OK;
   if (atomic_load(&enough)) {
     clipc_channel_close_sender(f->to);
     clipc_channel_close_receiver(f->from);
@@ -353,7 +354,7 @@ static int spin(clipc_task *task, void *frame) {
 }
 static int do_nothing(clipc_task *task, void *frame) {
   struct late *f = frame;
-  int status;
+  int status = CLIPC_OK;
   CLIPC_TASK_BEGIN(f);
   for (; f->status < 20; f->status++) CLIPC_YIELD(f);
   for (; f->status < 23; f->status++) CLIPC_AWAIT(f, status, clipc_task_sleep(task, 1000000));
@@ -442,7 +443,7 @@ static void names_are_dumped(clipc_runtime *runtime) {
   assert_int_equal(clipc_task_wait(task, 5, NULL, NULL), CLIPC_E_TIMED_OUT);
   clipc_runtime_dump(runtime, keep_line, &lines);
   assert_non_null(strstr(lines.text, "runtime: open"));
-  assert_non_null(strstr(lines.text, "task request 17, whose name is cut where it bec: waiting, in 3"));
+  assert_non_null(strstr(lines.text, "task request 17, whose name is cut where it : waiting, in 3"));
   clipc_task_cancel(task);
   assert_int_equal(finish(task), CLIPC_E_CANCELLED);
 }
@@ -492,7 +493,7 @@ static void no_memory_is_told(void **state) {
 /* Handles, ends of channels and of oneshots that are given back after the runtime. */
 static int hold_on(clipc_task *task, void *frame) {
   struct waiting *f = frame;
-  char message[8];
+  char message[8] = {0};
   int status = f->what == WAIT_ONESHOT ? clipc_oneshot_receive(task, f->oneshot, message)
                : f->what == WAIT_SEND  ? clipc_channel_send(task, f->full, message)
                                        : clipc_channel_receive(task, f->empty, message);
@@ -513,9 +514,10 @@ static void handles_outlive_the_runtime(void **state) {
     assert_int_equal(clipc_oneshot_open(&frame.oneshot, runtime, 600, NULL), CLIPC_OK);
     clipc_task *tasks[N_WAITS];
     for (frame.what = 0; frame.what < N_WAITS; frame.what++) tasks[frame.what] = start(runtime, &kind, &frame);
+    char message[600];
     clipc_task_wait(tasks[0], 5, NULL, NULL);
     clipc_runtime_close(runtime);
-    assert_int_equal(clipc_oneshot_send(frame.oneshot, frame.oneshot), CLIPC_E_CANCELLED);
+    assert_int_equal(clipc_oneshot_send(frame.oneshot, memset(message, 7, sizeof message)), CLIPC_E_CANCELLED);
     for (int i = 0; i < N_WAITS; i++) {
       clipc_status status = CLIPC_OK;
       assert_int_equal(clipc_task_ended(tasks[i], &status), 1);
@@ -528,19 +530,20 @@ static void handles_outlive_the_runtime(void **state) {
   }
 }
 
-#define EACH(NAME) static void test_##NAME(void **state) { (void)state; on_each_runtime(NAME); }
+#define EACH(NAME) static void test_##NAME(void **state) { (void)state; on_each_runtime(NAME, 4); }
+#define EACH_BUT_SEEDED(NAME) static void test_##NAME(void **state) { (void)state; on_each_runtime(NAME, 3); }
 EACH(ends_once)
 EACH(frame_is_zero)
 EACH(bad_arguments)
 EACH(joins)
 EACH(sleeps)
-EACH(every_wait_is_cancelled)
+EACH_BUT_SEEDED(every_wait_is_cancelled)
 EACH(every_wait_has_a_deadline)
-EACH(families)
+EACH_BUT_SEEDED(families)
 EACH(nobody_starves)
-EACH(nothing_blocks_inside)
+EACH_BUT_SEEDED(nothing_blocks_inside)
 EACH(waits_end_in_time)
-EACH(names_are_dumped)
+EACH_BUT_SEEDED(names_are_dumped)
 
 int main(void) {
   random_start(0);

@@ -1,7 +1,7 @@
 /* Fetching: the API that tasks call, and the one task per runtime that does it.
  * Started and cancelled fetches come as news under a lock. The task starts what has a place, lets libcurl and c-ares go
- * on with what happened on their sockets, ends what is out of time, and sleeps until something comes. It ends ten
- * seconds after the last fetch, and with it everything that it had open; the next fetch starts another. Whatever
+ * on with what happened on their sockets, ends what is out of time, and sleeps until something comes. It ends a
+ * minute after the last fetch, and with it everything that it had open; the next fetch starts another. Whatever
  * becomes of the task, every fetch is over exactly once. */
 #include "async/fetch.h"
 #include "async/address.h"
@@ -15,7 +15,7 @@
 #include <signal.h>
 #include <time.h>
 
-#define FETCH_IDLE_NS INT64_C(10000000000)    /* how long connections are kept */
+#define FETCH_IDLE_NS INT64_C(60000000000)    /* how long connections are kept */
 #define FETCH_LOOK_NS INT64_C(5000000)        /* between two looks at everybody's time */
 enum { FETCH_STARTS = 8, FETCH_EVENTS = 32 }; /* of one turn, which is to be short */
 

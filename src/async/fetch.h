@@ -5,7 +5,8 @@
  *   origins.c   limits per host, checks of addresses             proxy.c     proxies of the environment
  * A host's addresses must all be public, or the host and its port be on the list fetch.allow; the connection goes to an
  * address that was checked, and every redirect begins anew. From https a redirect to http is refused. HTTP/1.1 alone is
- * spoken. Connections stay open for ten seconds after the last transfer, and count against max_connections. */
+ * spoken. Connections stay open for a minute after the last transfer, and count against max_connections. The first
+ * https transfer after that reads the system's certificates, some 20 ms in one turn of the task. */
 #ifndef CLIPC_FETCH_H
 #define CLIPC_FETCH_H
 

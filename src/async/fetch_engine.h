@@ -8,12 +8,11 @@
 
 #include "async/fetch.h"
 #include "async/net.h"
-
-#if CLIPC_CURL
-
 #include "async/proxy.h"
 #include "async/resolve.h"
 #include "async/watch.h"
+
+#if CLIPC_CURL
 
 enum clipc__fetch_state {
   CLIPC__FETCH_NEW,

@@ -51,7 +51,7 @@ static void empty_channels(struct clipc__seat *seat) {
       if (clipc_pending_done(pending))
         clipc__pending_release(pending);
       else
-        clipc__pool_dispatch(seat->pool, pending, true);
+        clipc__pool_redispatch(seat->pool, pending);
     }
 }
 
@@ -122,7 +122,7 @@ static int64_t spawn_what_is_wanted(struct clipc_pool *pool, int64_t now_ns, cli
     if (!spawn_one(pool, true, failure)) break;
   pool->n_lost = 0;
   if (!atomic_load(&pool->wants_more) || census.n_seated >= most || census.n_starting > 0) return INT64_MAX;
-  if (census.n_busy < census.n_accepting) {
+  if (census.n_busy < census.n_accepting || !demand) {
     atomic_store(&pool->wants_more, false);
     return INT64_MAX;
   }
@@ -137,12 +137,10 @@ static void flush_backlog(struct clipc_pool *pool) {
   for (size_t n = atomic_load(&pool->n_backlog); n > 0; n--) {
     clipc_pending *pending = clipc__pool_backlog(pool);
     if (pending == NULL) return;
-    if (clipc_pending_done(pending)) {
+    if (clipc_pending_done(pending))
       clipc__pending_release(pending);
-    } else if (clipc__pool_dispatch(pool, pending, false) != CLIPC_OK) {
-      clipc__pool_dispatch(pool, pending, true);
+    else if (!clipc__pool_redispatch(pool, pending))
       return;
-    }
   }
 }
 
@@ -251,7 +249,8 @@ static int64_t look_at_entry(struct clipc__entry *entry, int64_t now_ns, bool *o
   int state = atomic_load(&entry->state);
   if (state == CLIPC__LOADING && atomic_load(&entry->registry->closing)) clipc_task_cancel(entry->load_task);
   if (state == CLIPC__LOADED && n_seated == 0) unload(entry);
-  if (state == CLIPC__UNLOADED && n_seated == 0) atomic_store(&entry->evict, false);
+  if (state == CLIPC__UNLOADED && n_seated == 0 && atomic_exchange(&entry->evict, false))
+    atomic_store(&entry->registry->attention, true); /* what came meanwhile was not looked at */
   if (n_seated > 0 || state == CLIPC__LOADING || n_under_way > 0) *over = false;
   return next_ns;
 }

@@ -16,9 +16,10 @@
 #define CLIPC__CURL_FUNCTIONS(X)                                                                                       \
   X(global_init)                                                                                                       \
   X(free)                                                                                                              \
-  X(slist_append) X(slist_free_all) X(easy_init) X(easy_cleanup) X(easy_reset) X(easy_setopt) X(easy_getinfo)          \
-      X(easy_strerror) X(multi_init) X(multi_cleanup) X(multi_setopt) X(multi_add_handle) X(multi_remove_handle)       \
-          X(multi_socket_action) X(multi_info_read) X(multi_timeout) X(url) X(url_cleanup) X(url_set) X(url_get)
+  X(slist_append)                                                                                                      \
+  X(slist_free_all) X(easy_init) X(easy_cleanup) X(easy_reset) X(easy_setopt) X(easy_getinfo) X(easy_strerror)         \
+      X(multi_init) X(multi_cleanup) X(multi_setopt) X(multi_add_handle) X(multi_remove_handle) X(multi_socket_action) \
+          X(multi_info_read) X(multi_timeout) X(url) X(url_cleanup) X(url_set) X(url_get)
 #define CLIPC__ARES_FUNCTIONS(X)                                                                                       \
   X(library_init)                                                                                                      \
   X(init_options)                                                                                                      \

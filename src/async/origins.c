@@ -180,8 +180,10 @@ static void origin_see_to_answers(struct clipc__engine_of_fetches *engine) {
 
 void clipc__origins_free(struct clipc__engine_of_fetches *engine) {
   origin_see_to_answers(engine); /* nobody waits for them any more */
+  for (struct clipc__origin *origin = engine->first_ready; origin; origin = origin->next_ready)
+    origin->is_ready = false;
+  engine->first_ready = engine->last_ready = NULL;
   origin_drop_unused(engine, INT64_MAX);
-  engine->first_ready = engine->last_ready = engine->answered = NULL;
 }
 
 /* ---- places */

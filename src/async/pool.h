@@ -129,9 +129,11 @@ CLIPC_PRIVATE void clipc__request_time(clipc_pending *pending, const clipc_regis
 CLIPC_PRIVATE bool clipc__pool_enter(struct clipc_pool *pool, clipc_pending *pending);
 /* A request of the pool is complete. */
 CLIPC_PRIVATE void clipc__pool_left(struct clipc_pool *pool, clipc_pending *pending);
-/* Gives a request, and the reference that comes with it, to a seat or to the backlog; CLIPC_OK or _QUEUE_FULL.
- *   forced  the backlog takes it whatever is there already, without a word to the keeper */
-CLIPC_PRIVATE clipc_status clipc__pool_dispatch(struct clipc_pool *pool, clipc_pending *pending, bool forced);
+/* Gives a request, and the reference that comes with it, to a seat, or where there is none to the backlog; CLIPC_OK or
+ * _QUEUE_FULL. */
+CLIPC_PRIVATE clipc_status clipc__pool_dispatch(struct clipc_pool *pool, clipc_pending *pending);
+/* The same of one that was let in already: no seat with room: the backlog has it (false), and the keeper is not told. */
+CLIPC_PRIVATE bool clipc__pool_redispatch(struct clipc_pool *pool, clipc_pending *pending);
 /* Completes all that is under way. */
 CLIPC_PRIVATE void clipc__pool_fail(struct clipc_pool *pool, clipc_status status, const char *sentence);
 /* Completes those whose time is over, and returns the next deadline; INT64_MAX = none. */

@@ -1,10 +1,9 @@
 /* Host names -> addresses by c-ares: the hosts file, then DNS, as the system is configured. Its sockets are sources of
  * the scheduler and its time-outs the task's, so that nothing blocks and no thread is made. */
 #include "async/resolve.h"
+#include "async/watch.h"
 
 #if CLIPC_CURL
-
-#include "async/watch.h"
 
 #include <netdb.h>
 #include <string.h>

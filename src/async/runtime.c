@@ -86,10 +86,12 @@ bool clipc__runtime_turn(struct clipc__worker *worker) {
 /* Inside a computation the next piece of work is microseconds away. */
 static void look_for_more(clipc_runtime *runtime, unsigned jobs_seen) {
   int64_t end = clipc__clock_ns() + HELP_SPIN_NS;
+  atomic_fetch_add(&runtime->park.n_looking, 1);
   for (int looks = 0; clipc__clock_ns() < end; looks++) {
-    if (clipc__threads_posted() != jobs_seen || clipc__queue_any(runtime)) return;
+    if (clipc__threads_posted() != jobs_seen || clipc__queue_any(runtime)) break;
     if (looks >= HELP_SPIN_LOOKS) sched_yield();
   }
+  atomic_fetch_sub(&runtime->park.n_looking, 1);
 }
 
 static void worker_main(void *context, int index) {
@@ -114,7 +116,11 @@ static void worker_main(void *context, int index) {
   clipc__runtime_leave(&before);
 }
 
-static void crew_wake(void *context, int n) { clipc__park_wake(context, n); }
+static void crew_wake(void *context, int n) {
+  clipc_runtime *runtime = context;
+  n -= atomic_load(&runtime->park.n_looking); /* they see it without being woken */
+  if (n > 0) clipc__park_wake(runtime, n);
+}
 
 /* ---- open */
 
@@ -275,11 +281,12 @@ static bool run_ready(struct clipc__worker *worker) {
 }
 
 /* Nothing is ready: a seeded runtime's clock goes on to the next timer. */
-static void jump_ahead(clipc_runtime *runtime) {
+static bool jump_ahead(clipc_runtime *runtime) {
   int64_t next_ns = atomic_load(&runtime->wheel.next_ns);
-  if (next_ns == INT64_MAX || atomic_load(&runtime->poller.n_watched) > 0) return;
+  if (runtime->options.seed == 0 || next_ns == INT64_MAX || atomic_load(&runtime->poller.n_watched) > 0) return false;
   if (next_ns > atomic_load(&runtime->clock_ns)) atomic_store(&runtime->clock_ns, next_ns);
   clipc__timer_fire(runtime, next_ns);
+  return true;
 }
 
 static bool poll_as_host(clipc_runtime *runtime, int timeout_ms) {
@@ -291,10 +298,7 @@ static bool poll_as_host(clipc_runtime *runtime, int timeout_ms) {
     goes_on = clipc__poller_look(runtime, wait_ms, true) && timeout_ms != 0;
     clipc__timer_fire(runtime, clipc_runtime_now_ns(runtime));
     ran = run_ready(worker);
-    if (!ran && runtime->options.seed != 0) {
-      jump_ahead(runtime);
-      ran = run_ready(worker);
-    }
+    while (!ran && jump_ahead(runtime)) ran = run_ready(worker);
     if (ran || !goes_on) break;
     clipc__poller_alarm(runtime);
     int64_t left = timeout_ms > 0 ? end - clipc__clock_ns() : 0;

@@ -158,6 +158,7 @@ CLIPC_PRIVATE void clipc__poller_alarm(clipc_runtime *runtime);                /
 struct clipc__park {
   struct clipc__lock lock;
   atomic_int n_asleep, n_searching;
+  atomic_int n_looking; /* awake a little longer for more of a product's chunks */
   struct clipc__worker *watcher; /* the sleeper that looks at the descriptors; under lock */
 };
 CLIPC_PRIVATE void clipc__park_wake_one(clipc_runtime *runtime);     /* a task is ready: unless somebody is looking already */

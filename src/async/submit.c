@@ -153,7 +153,8 @@ static bool post(struct clipc__seat *seat, clipc_pending *pending) {
   return true;
 }
 
-static clipc_status enter_backlog(struct clipc_pool *pool, clipc_pending *pending, bool forced) {
+/* False: it is full. */
+static bool enter_backlog(struct clipc_pool *pool, clipc_pending *pending, bool forced) {
   enum clipc__queue queue = pending->queue;
   clipc__lock(&pool->lock);
   bool room = forced || pool->n_waiting[queue] < pool->capacities[queue];
@@ -168,8 +169,7 @@ static clipc_status enter_backlog(struct clipc_pool *pool, clipc_pending *pendin
     atomic_fetch_add(&pool->n_backlog, 1);
   }
   clipc__unlock(&pool->lock);
-  if (room && !forced) clipc__registry_attend(pool->registry);
-  return room ? CLIPC_OK : CLIPC_E_QUEUE_FULL;
+  return room;
 }
 
 clipc_pending *clipc__pool_backlog(struct clipc_pool *pool) {
@@ -185,13 +185,30 @@ clipc_pending *clipc__pool_backlog(struct clipc_pool *pool) {
   return pending;
 }
 
-clipc_status clipc__pool_dispatch(struct clipc_pool *pool, clipc_pending *pending, bool forced) {
+static bool post_to_any(struct clipc_pool *pool, clipc_pending *pending, size_t *n) {
   struct clipc__seat *seats[CLIPC__MAX_SEATS];
-  size_t n, chosen = choose_seat(pool, seats, &n);
-  for (size_t i = 0; i < n; i++)
-    if (post(seats[(chosen + i) % n], pending)) return CLIPC_OK;
-  if (n > 0 && !atomic_exchange(&pool->wants_more, true)) clipc__registry_attend(pool->registry);
-  return n > 0 && !forced ? CLIPC_E_QUEUE_FULL : enter_backlog(pool, pending, forced);
+  size_t chosen = choose_seat(pool, seats, n);
+  for (size_t i = 0; i < *n; i++)
+    if (post(seats[(chosen + i) % *n], pending)) return true;
+  return false;
+}
+
+clipc_status clipc__pool_dispatch(struct clipc_pool *pool, clipc_pending *pending) {
+  clipc_registry *registry = pool->registry;
+  size_t n;
+  if (post_to_any(pool, pending, &n)) return CLIPC_OK;
+  if (n > 0) { /* all are full */
+    if (!atomic_exchange(&pool->wants_more, true)) clipc__registry_attend(registry);
+    return CLIPC_E_QUEUE_FULL;
+  }
+  if (!enter_backlog(pool, pending, false)) return CLIPC_E_QUEUE_FULL;
+  clipc__registry_attend(registry);
+  return CLIPC_OK;
+}
+
+bool clipc__pool_redispatch(struct clipc_pool *pool, clipc_pending *pending) {
+  size_t n;
+  return post_to_any(pool, pending, &n) || !enter_backlog(pool, pending, true);
 }
 
 /* ---- fetching first */
@@ -241,11 +258,11 @@ static int hand_on(clipc_task *task, struct fetching *fetching) {
   struct clipc_pool *pool = fetching->pending->pool;
   if (fetching->seat == NULL) {
     struct clipc__seat *seats[CLIPC__MAX_SEATS];
-    if (clipc__pool_dispatch(pool, fetching->pending, false) == CLIPC_OK) return CLIPC_OK;
+    if (clipc__pool_dispatch(pool, fetching->pending) == CLIPC_OK) return CLIPC_OK;
     size_t n, chosen = choose_seat(pool, seats, &n);
     if (n == 0) {
       clipc_registry *registry = pool->registry;
-      clipc__pool_dispatch(pool, fetching->pending, true);
+      clipc__pool_redispatch(pool, fetching->pending);
       clipc__registry_attend(registry);
       return CLIPC_OK;
     }
@@ -363,7 +380,7 @@ static void start_request(struct clipc_pool *pool, clipc_pending *pending) {
   if (pending->call.bodies) {
     status = fetch_first(pool, pending, &error);
   } else {
-    status = clipc__pool_dispatch(pool, pending, false);
+    status = clipc__pool_dispatch(pool, pending);
     if (status != CLIPC_OK)
       clipc__fail(&error, status, "%.100s: %zu requests wait already", pool->entry->key, pool->capacities[pending->queue]);
   }

@@ -199,7 +199,7 @@ static clipc_status transfer_redirect(struct clipc__fetch *fetch, const char *to
   struct clipc__engine_of_fetches *engine = fetch->engine;
   if (fetch->n_redirects >= engine->options.max_redirects)
     return clipc__fail(error, CLIPC_E_LIMIT, "%.*s: more than %d redirects", CLIPC__FETCH_NAME(fetch),
-                       engine->options.max_redirects);
+                       engine->options.max_redirects < 0 ? 0 : engine->options.max_redirects);
   struct clipc__url url = {.text = NULL};
   clipc_error why = {CLIPC_OK, ""};
   clipc_status status = clipc__url_parse(&url, engine->allocator, to, strlen(to), &why);

@@ -17,7 +17,8 @@ static const uint8_t b64_kinds[256] = {
     112, 113, 114, 115,
     ['0'] = 116, 117, 118, 119, 120, 121, 122, 123, 124, 125,
     ['+'] = 126, ['-'] = 126, ['/'] = 127, ['_'] = 127, ['='] = B64_PAD,
-    [' '] = B64_SPACE, ['\t'] = B64_SPACE, ['\n'] = B64_SPACE, ['\v'] = B64_SPACE, ['\f'] = B64_SPACE, ['\r'] = B64_SPACE,
+    [' '] = B64_SPACE, ['\t'] = B64_SPACE, ['\n'] = B64_SPACE, ['\v'] = B64_SPACE, ['\f'] = B64_SPACE,
+    ['\r'] = B64_SPACE,
 };
 /* clang-format on */
 

@@ -4,6 +4,7 @@
 #define CLIPC_MODEL_H
 
 #include "base/base.h"
+#include "base/sha256.h"
 #include "kernels/kernels.h"
 #include "text/text.h"
 #include "weights/weights.h"
@@ -62,6 +63,15 @@ struct clipc__layout {
   bool clear; /* sets what lies between the parts to nought */
 };
 
+/* What the fingerprint of an embedding space is made of, apart from the configuration and the precision (space.c). Kept in
+ * packed files as it lies. */
+struct clipc__space {
+  uint8_t weights[CLIPC__SHA256_BYTES];
+  uint8_t tokenizer[2][CLIPC__SHA256_BYTES]; /* by transformers' rules, by open_clip's; noughts where there is none */
+  uint32_t towers;                           /* that the weights are of */
+  uint32_t nought;
+};
+
 struct clipc_model {
   clipc_allocator allocator;
   int n_references; /* atomic */
@@ -106,6 +116,16 @@ CLIPC_PRIVATE clipc_status clipc__model_tokenizer(const struct clipc__tokenizer 
 
 /* Writes a model that is from a folder as a packed file. */
 CLIPC_PRIVATE clipc_status clipc__model_write(const struct clipc_model *model, const char *path, clipc_error *error);
+
+/* Reads all weights of a folder, whatever towers are open, and its tokeniser.
+ *   config  [out] of the same towers */
+CLIPC_PRIVATE clipc_status clipc__space_of_folder(struct clipc__space *out, struct clipc__config *config,
+                                                  const char *folder, const clipc_options *options, clipc_error *error);
+CLIPC_PRIVATE void clipc__space_text(char text[CLIPC_FINGERPRINT_BYTES], const struct clipc__space *space,
+                                     const struct clipc__config *config, clipc_precision precision);
+/* The fingerprint of a model, from a folder or a packed file. */
+CLIPC_PRIVATE clipc_status clipc__space_of_model(char text[CLIPC_FINGERPRINT_BYTES], const struct clipc_model *model,
+                                                 clipc_error *error);
 
 /* Where random weights come from (synthetic.c). All zero but for model; used for one tower after the other. */
 struct clipc__synthetic {

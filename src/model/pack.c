@@ -26,6 +26,7 @@ struct pack_job {
   uint64_t first_checksum[PACKED_MAX_SECTIONS];
   struct clipc__checksum *checksums;
   char inferred[CLIPC__INFERRED_BYTES];
+  struct clipc__config whole; /* of the folder, whatever of it is open */
   clipc_status status;
   clipc_error *error;
 };
@@ -68,7 +69,7 @@ static void pack_files(struct pack_job *job) {
     configured |= found && i < 2;
   }
   if (!configured) {
-    clipc__config_inferred_text(job->inferred, &job->model->config);
+    clipc__config_inferred_text(job->inferred, &job->whole);
     pack_add(job, CLIPC__INFERRED_FILE, PACKED_FILE, job->inferred, strlen(job->inferred));
   }
   pack_add(job, job->model->weights_name, PACKED_MARK, NULL, 0);
@@ -175,6 +176,7 @@ clipc_status clipc__model_write(const struct clipc_model *model, const char *pat
   job->model = model;
   job->folder.path = model->folder;
   job->error = error;
+  job->status = clipc__space_of_folder(&job->header.space, &job->whole, model->folder, &model->options, error);
   pack_files(job);
   if (job->status == CLIPC_OK) {
     pack_towers(job);

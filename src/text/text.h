@@ -6,6 +6,7 @@
 #define CLIPC_TEXT_H
 
 #include "base/base.h"
+#include "base/sha256.h"
 #include "base/store.h"
 
 enum clipc__cleaning {
@@ -41,6 +42,11 @@ CLIPC_PRIVATE clipc_status clipc__tokenizer_step(struct clipc__tokenizer_opening
                                                  struct clipc__tokenizer **out, size_t n_bytes, clipc_error *error);
 CLIPC_PRIVATE void clipc__tokenizer_abandon(struct clipc__tokenizer_opening *opening);
 CLIPC_PRIVATE void clipc__tokenizer_close(struct clipc__tokenizer *tokenizer);
+
+/* A hash over all that text becomes ids by but for the cleaning and the context length, which are the options': the same
+ * for files of other forms that say the same. _NO_MEMORY. */
+CLIPC_PRIVATE clipc_status clipc__tokenizer_digest(const struct clipc__tokenizer *tokenizer,
+                                                   uint8_t digest[CLIPC__SHA256_BYTES], clipc_error *error);
 
 /* ids [out] int32 [context_length]: start, content (cut to context_length - 2), end. */
 CLIPC_PRIVATE clipc_status clipc__tokenize(const struct clipc__tokenizer *tokenizer, int32_t *ids, size_t *n_ids,

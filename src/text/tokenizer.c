@@ -114,6 +114,53 @@ void clipc__tokenizer_close(struct clipc__tokenizer *t) {
   clipc__free(&allocator, t);
 }
 
+/* ---- what it is */
+
+static void digest_added(struct clipc__sha256 *sha, const struct clipc__added *added) {
+  clipc__sha256_add(sha, &(uint64_t){added->n_tokens}, sizeof(uint64_t));
+  for (size_t i = 0; i < added->n_tokens; i++) {
+    const struct clipc__added_token *token = &added->tokens[i];
+    int32_t rules[] = {(int32_t)token->n_bytes, token->id, token->single_word, token->lstrip, token->rstrip};
+    clipc__sha256_add(sha, rules, sizeof rules);
+    clipc__sha256_add(sha, token->content, token->n_bytes);
+  }
+}
+
+/* Pairs by their ranks, with what they become: the table's own order hangs on its size. */
+static bool digest_merges(struct clipc__sha256 *sha, const struct clipc__bpe *bpe, const clipc_allocator *allocator) {
+  size_t n = 0;
+  for (size_t slot = 0; slot <= bpe->mask; slot++)
+    if (bpe->pairs[slot] != UINT64_MAX && bpe->ranks[slot] >= n) n = (size_t)bpe->ranks[slot] + 1;
+  uint64_t *pairs = clipc__alloc(allocator, n, sizeof *pairs);
+  if (pairs == NULL) return false;
+  for (size_t i = 0; i < n; i++) pairs[i] = UINT64_MAX; /* a rank whose pair has a later one */
+  for (size_t slot = 0; slot <= bpe->mask; slot++)
+    if (bpe->pairs[slot] != UINT64_MAX) pairs[bpe->ranks[slot]] = bpe->pairs[slot];
+  clipc__sha256_add(sha, &(uint64_t){n}, sizeof(uint64_t));
+  for (size_t i = 0; i < n; i++) {
+    if (pairs[i] == UINT64_MAX) continue;
+    clipc__sha256_add(sha, &pairs[i], sizeof *pairs);
+    clipc__sha256_add(sha, &bpe->merged[i], sizeof *bpe->merged);
+  }
+  clipc__free(allocator, pairs);
+  return true;
+}
+
+clipc_status clipc__tokenizer_digest(const struct clipc__tokenizer *t, uint8_t digest[CLIPC__SHA256_BYTES],
+                                     clipc_error *error) {
+  struct clipc__sha256 sha;
+  int32_t rules[] = {t->bpe.hf, t->specials.start, t->specials.end, t->specials.unknown};
+  clipc__sha256_begin(&sha, false);
+  clipc__sha256_add(&sha, rules, sizeof rules);
+  clipc__sha256_add(&sha, t->bpe.initial, sizeof t->bpe.initial);
+  clipc__sha256_add(&sha, t->bpe.final, sizeof t->bpe.final);
+  digest_added(&sha, &t->specials.raw);
+  digest_added(&sha, &t->specials.cleaned);
+  if (!digest_merges(&sha, &t->bpe, &t->arena.allocator)) return clipc__no_memory(error, "the tokeniser's hash");
+  clipc__sha256_end(&sha, digest);
+  return CLIPC_OK;
+}
+
 /* ---- encoding */
 
 struct tokenizer_run {

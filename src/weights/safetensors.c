@@ -109,6 +109,7 @@ static bool safetensors_entry_read(struct clipc__json *json, struct safetensors_
   if (entry->end < entry->begin) return clipc__json_fail(json, "data_offsets run backwards");
   if (entry->end - entry->begin != n_bits / 8) return clipc__json_fail(json, "data_offsets do not fit dtype and shape");
   entry->tensor.dtype = dtype->dtype;
+  entry->tensor.dtype_name = dtype->name;
   entry->tensor.n_bytes = n_bits / 8;
   return true;
 }

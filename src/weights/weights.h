@@ -1,6 +1,7 @@
 /* The weights room: a folder -> its configuration and its tensors, validated.
  * safetensors.c and index.c (on base/json.h); config.c with config_fields.c, config_hf.c, config_open_clip.c,
- * config_preprocess.c (on cJSON) and config_infer.c; names.c; views.c */
+ * config_preprocess.c (on cJSON) and config_infer.c; names.c, parts.c; views.c; narrow.c,
+ * config_single.c */
 #ifndef CLIPC_WEIGHTS_H
 #define CLIPC_WEIGHTS_H
 
@@ -85,6 +86,7 @@ struct clipc__tensor {
   const char *name; /* UTF-8, NUL-terminated; owned by the table */
   const char *file; /* path, for sentences */
   enum clipc__dtype dtype;
+  const char *dtype_name; /* as the file has it; a static string */
   int rank;
   uint64_t shape[CLIPC__MAX_RANK];
   const uint8_t *data; /* little-endian, any alignment */
@@ -157,6 +159,27 @@ CLIPC_PRIVATE clipc_status clipc__naming_detect(enum clipc__naming *naming, cons
 CLIPC_PRIVATE const char *clipc__part_name(char name[CLIPC__NAME_BYTES], enum clipc__naming naming, int tower,
                                            enum clipc__part part, int layer, bool projection_linear);
 
+/* Walks over the parts of the network of a configuration in their fixed order: the image tower, the text tower, logit scale
+ * and bias; of a tower what comes before the blocks, each block, what comes behind them; in each the order of the enum.
+ * Zero it but for config and naming. What the spelling has no name for is left out. */
+struct clipc__parts {
+  const struct clipc__config *config;
+  enum clipc__naming naming;
+  bool begun;
+  int tower, layer;      /* [out] tower 0: of neither */
+  enum clipc__part part; /* [out] */
+  char name[CLIPC__NAME_BYTES]; /* [out] */
+  int rank;                     /* [out] */
+  uint64_t shape[4];            /* [out] [rank] that its tensor must have */
+  bool optional;                /* [out] whether it may be missing */
+};
+CLIPC_PRIVATE bool clipc__parts_next(struct clipc__parts *parts); /* false at the end */
+/* Whether every part is there, of its shape, and of a type that can be had as f32: _MODEL with the sentence of the first
+ * that is not. used [n_tensors of tensors], may be NULL: set to true for those that are parts. */
+CLIPC_PRIVATE clipc_status clipc__parts_check(bool *used, const struct clipc__tensors *tensors,
+                                              const struct clipc__config *config, enum clipc__naming naming,
+                                              clipc_error *error);
+
 /* ---- typed views */
 
 /* The named tensor as f32 of the given shape (rank 0 with shape NULL accepts [] and [1]): where it lies when it is
@@ -176,6 +199,17 @@ CLIPC_PRIVATE float *clipc__tensor_room(const struct clipc__tensor *tensor, stru
                                         clipc_error *error);
 CLIPC_PRIVATE size_t clipc__tensor_numbers(const struct clipc__tensor *tensor);
 CLIPC_PRIVATE void clipc__tensor_widen(float *out, const struct clipc__tensor *tensor, size_t first, size_t n);
+
+/* ---- for writing folders */
+
+/* n numbers as F16 or BF16, rounded to the nearest, ties to even; what is not a number stays that. Returns how many were
+ * written: less than n before a finite number that the type has no finite number for. */
+CLIPC_PRIVATE size_t clipc__narrow(uint8_t *out, enum clipc__dtype dtype, const float *numbers, size_t n);
+
+/* The text of a config.json for one tower of a Hugging Face folder of both, as transformers saves the tower alone with its
+ * projection. out stays empty where the folder's own fits, being of one tower. Status as clipc__config_read. */
+CLIPC_PRIVATE clipc_status clipc__config_single(struct clipc__bytes *out, const struct clipc__store *store, int tower,
+                                                const clipc_options *options, clipc_error *error);
 
 /* ---- inside the room */
 
