@@ -266,6 +266,69 @@ CLIPC_API clipc_status clipc_model_fingerprint(const clipc_model *model, char te
 /* 1 where two fingerprints are of one space, whatever their precisions; 0 also for NULL and for what is no fingerprint. */
 CLIPC_API int clipc_fingerprint_same(const char *a, const char *b);
 
+/* One tensor of a folder. */
+typedef struct clipc_tensor_info {
+  const char *name, *file; /* UTF-8; file: its path */
+  const char *type;        /* as the file has it: "F32", "F16", "I64" */
+  int rank;
+  const uint64_t *shape; /* [rank]; of more than 8 dimensions the first 8 */
+  uint64_t n_bytes;
+  int used;                  /* 1: the towers that are looked at read it; 0: it is ignored */
+  int measured;              /* 1: of type F32, F16 or BF16, so that the following holds */
+  uint64_t n_nan, n_infinite;
+  double least, most, norm; /* of the finite numbers; norm: L2. 0 where there are none */
+} clipc_tensor_info;
+
+/* Calls visit for every tensor of a folder, sorted by name, with what its numbers are like. The towers' tensors must be
+ * there and of the right shapes.
+ *   folder   as of clipc_model_open; a packed file holds no tensors
+ *   options  NULL = defaults; towers, n_threads, allocator and limits are looked at
+ *   visit    the info is the library's, until it returns; other than 0 ends the walk: CLIPC_E_CANCELLED
+ * Returns CLIPC_OK; as clipc_model_open; _CANCELLED. Threads: safe. Cost: reads all weights. */
+CLIPC_API clipc_status clipc_inspect_tensors(const char *folder, const clipc_options *options,
+                                             int (*visit)(void *context, const clipc_tensor_info *info), void *context,
+                                             clipc_error *error);
+
+/* The type that weights are stored in. 16 bits round to the nearest, ties to even. */
+typedef enum clipc_weights_type {
+  CLIPC_WEIGHTS_AS_THEY_ARE = 0,
+  CLIPC_WEIGHTS_F32 = 1,
+  CLIPC_WEIGHTS_F16 = 2,
+  CLIPC_WEIGHTS_BF16 = 3
+} clipc_weights_type;
+
+typedef struct clipc_convert_options {
+  clipc_weights_type type; /* of what the towers use; other tensors stay as they are */
+  int towers;              /* CLIPC_TOWER_IMAGE or CLIPC_TOWER_TEXT alone, of a Hugging Face folder; 0 = all that it has */
+  uint64_t shard_bytes;    /* of tensors in one file at most, where one tensor is not larger; 0 = one file of all */
+  int (*progress)(void *context, uint64_t n_done, uint64_t n_bytes); /* now and then; other than 0 cancels; may be NULL */
+  void *context;
+  clipc_allocator allocator;
+  clipc_limits limits;
+} clipc_convert_options;
+
+/* What came of it. */
+typedef struct clipc_conversion {
+  size_t n_tensors, n_files; /* n_files: of weights */
+  uint64_t n_bytes;          /* of the tensors */
+  char fingerprint[CLIPC_FINGERPRINT_BYTES]; /* as clipc_model_fingerprint gives it for the new folder, in f32 */
+} clipc_conversion;
+
+/* Writes a folder anew: its weights as safetensors in another type, in shards, or of one tower alone; its configuration and
+ * tokeniser with them. Tensor names stay; one tower of a Hugging Face folder becomes what transformers saves as
+ * CLIPVisionModelWithProjection or CLIPTextModelWithProjection, and keeps logit_scale. One tensor is in memory at a time,
+ * a piece of it at most.
+ *   folder   as of clipc_model_open; its tensors are checked by name, shape and type first
+ *   out      a folder that is not there yet, or empty; it appears when all of it is on the disk. What ends the process
+ *            before that leaves a hidden folder beside it (".clipc-...")
+ *   options  NULL = defaults
+ *   made     [out] may be NULL
+ * Returns CLIPC_OK; as clipc_model_open; _IO (out is there, or cannot be written), _UNSUPPORTED (one tower of a folder of
+ * open_clip's; a number beyond what the type can hold, tensor named), _CANCELLED. Threads: safe. Cost: reads the weights,
+ * writes them, and reads them again for the fingerprint. */
+CLIPC_API clipc_status clipc_convert(const char *folder, const char *out, const clipc_convert_options *options,
+                                     clipc_conversion *made, clipc_error *error);
+
 /* Takes one more reference and returns the model. Threads: safe. NULL gives NULL. */
 CLIPC_API clipc_model *clipc_model_retain(clipc_model *model);
 
@@ -336,6 +399,22 @@ typedef struct clipc_preprocessing {
 
 /* How this model's pictures are prepared; owned by the model, NULL without an image tower. */
 CLIPC_API const clipc_preprocessing *clipc_model_preprocessing(const clipc_model *model);
+
+/* A tower as its configuration was understood. */
+typedef struct clipc_tower_info {
+  int width, n_layers, n_heads, mlp_width;
+  float layer_norm_eps;
+  const char *activation; /* "quick_gelu", "gelu", "gelu_tanh" */
+  const char *pooling;    /* image: "class", "mean"; text: "argmax", "first", "last", "eos" */
+  int patch;              /* image: pixels of a patch's side; 0 for text */
+  int n_tokens;           /* image: patches and class token; text: the context length */
+  int causal;             /* text: a token sees those before it alone */
+  int projection;         /* 1: a layer behind the tower makes the embedding */
+  uint64_t n_parameters;  /* projection included, logit scale not */
+} clipc_tower_info;
+
+/* Fills *out for CLIPC_TOWER_IMAGE or CLIPC_TOWER_TEXT. CLIPC_OK; _INVALID (NULL, no such tower), _MODEL (it is not open). */
+CLIPC_API clipc_status clipc_model_tower(const clipc_model *model, int tower, clipc_tower_info *out, clipc_error *error);
 
 /* ------------------------------------------------------------------ inputs */
 

@@ -1,4 +1,4 @@
-/* The facade's part for measuring: what a model computes with, how much, and what the CPU can do at most. */
+/* The facade's part for measuring: what a model is and computes with, how much, and what the CPU can do at most. */
 #include "model/model.h"
 
 #include <time.h>
@@ -11,6 +11,48 @@ int clipc_model_threads(const clipc_model *model) { return model ? model->n_thre
 
 clipc_precision clipc_model_precision(const clipc_model *model) {
   return model ? model->options.precision : CLIPC_PRECISION_F32;
+}
+
+/* ---- towers */
+
+static uint64_t tower_parameters(const clipc_model *model, int tower) {
+  struct clipc__parts parts = {.config = &model->config, .naming = CLIPC__NAMES_HF};
+  uint64_t n = model->config.text.projection_bias && tower == CLIPC_TOWER_TEXT ? model->embedding_dimension : 0;
+  while (clipc__parts_next(&parts)) {
+    uint64_t product = 1;
+    for (int i = 0; i < parts.rank; i++) product *= parts.shape[i];
+    if (parts.tower == tower) n += product;
+  }
+  return n;
+}
+
+clipc_status clipc_model_tower(const clipc_model *model, int tower, clipc_tower_info *out, clipc_error *error) {
+  static const char *const activations[] = {"none", "quick_gelu", "gelu", "gelu_tanh"};
+  static const char *const poolings[] = {"class", "mean", "argmax", "first", "last", "eos"};
+  bool image = tower == CLIPC_TOWER_IMAGE;
+  if (model == NULL || out == NULL || (!image && tower != CLIPC_TOWER_TEXT))
+    return clipc__fail(error, CLIPC_E_INVALID, "clipc_model_tower: %s",
+                       model == NULL ? "model is NULL"
+                       : out == NULL ? "out is NULL"
+                                     : "there is no such tower");
+  if (!(clipc_towers(model) & tower))
+    return clipc__fail(error, CLIPC_E_MODEL, "the model was opened without %s tower", image ? "an image" : "a text");
+  const struct clipc__vision_config *vision = &model->config.vision;
+  const struct clipc__text_config *text = &model->config.text;
+  const struct clipc__transformer_config *config = image ? &vision->transformer : &text->transformer;
+  *out = (clipc_tower_info){.width = config->width,
+                            .n_layers = config->n_layers,
+                            .n_heads = config->n_heads,
+                            .mlp_width = config->mlp_width,
+                            .layer_norm_eps = config->layer_norm_eps,
+                            .activation = activations[config->activation],
+                            .pooling = poolings[image ? vision->pooling : text->pooling],
+                            .patch = image ? vision->patch : 0,
+                            .n_tokens = image ? (int)model->vision.n_tokens : text->context_length,
+                            .causal = !image && text->causal,
+                            .projection = image ? vision->projection : text->projection,
+                            .n_parameters = tower_parameters(model, tower)};
+  return CLIPC_OK;
 }
 
 /* ---- operations */

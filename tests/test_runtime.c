@@ -127,10 +127,12 @@ static void a_host_polls(void **state) {
   assert_int_equal(clipc_runtime_poll(runtime, 0, NULL), CLIPC_E_TIMED_OUT);
   /* a timer: readable when it is due, and not before */
   int64_t start_ns = now_ns();
-  assert_true(is_readable(runtime, 5000));
+  for (int polls = 0; !clipc_task_ended(task, NULL); polls++) { /* more than once: the wheel's slots on the way */
+    assert_true(polls < 10);
+    assert_true(is_readable(runtime, 5000));
+    clipc_runtime_poll(runtime, 0, NULL);
+  }
   assert_true(now_ns() - start_ns > 20000000 && now_ns() - start_ns < 2000000000);
-  assert_int_equal(clipc_runtime_poll(runtime, 0, NULL), CLIPC_OK);
-  assert_int_equal(clipc_task_ended(task, NULL), 1);
   clipc_task_release(task);
   assert_false(is_readable(runtime, 0));
   /* another thread spawns: a poll that waits, and one of the descriptor */
@@ -457,9 +459,10 @@ static int be_child(clipc_runtime **runtimes, clipc_task *task, clipc_session *s
   clipc_task_release(clipc_task_retain(task));
   if (clipc_runtime_shared(&shared, NULL) != CLIPC_E_RUNTIME_UNAVAILABLE || shared) return 5;
   if (clipc_runtime_shared_options(NULL, NULL) != CLIPC_E_INVALID) return 6;
+  clipc_runtime_close(runtimes[0]), clipc_runtime_close(runtimes[1]);
+#if !defined(__SANITIZE_THREAD__) /* which allows no threads in a child */
   if (clipc_embed_text(session, "a red car", out, &error) != CLIPC_OK) return 7;
   if (memcmp(out, expected, n * sizeof *out) != 0) return 8;
-  clipc_runtime_close(runtimes[0]), clipc_runtime_close(runtimes[1]);
   clipc_runtime *own;
   if (clipc_runtime_open(&own, &(clipc_runtime_options){.n_threads = 2}, &error) != CLIPC_OK) return 9;
   clipc_task *mine;
@@ -467,6 +470,9 @@ static int be_child(clipc_runtime **runtimes, clipc_task *task, clipc_session *s
   if (clipc_task_wait(mine, 10000, NULL, NULL) != CLIPC_OK) return 11;
   clipc_task_release(mine);
   clipc_runtime_close(own);
+#else
+  (void)out, (void)session, (void)expected, (void)n;
+#endif
   return 0;
 }
 

@@ -257,6 +257,7 @@ static void check_labels(clipc_call *const *calls, size_t n_calls) {
 /* ---- computing */
 
 enum { CLIP_START, CLIP_GATHER, CLIP_PIECE, CLIP_LABELS, CLIP_LABELS_STEP };
+enum { CLIP_MOMENT_NS = 1000000 };
 
 /* One step of the session; what an item got is in its error, not in the status. */
 static clipc_status clip_step(struct clip_worker *w, int *done, clipc_error *error) {
@@ -283,10 +284,7 @@ static int compute_labels(struct clip_worker *w, clipc_call *const *calls, size_
   return (int)status;
 }
 
-static int clip_compute(clipc_task *task, void *self, void *worker, clipc_call *const *calls, size_t n_calls, int *at,
-                        clipc_error *error) {
-  (void)task, (void)self;
-  struct clip_worker *w = worker;
+static int clip_turn(struct clip_worker *w, clipc_call *const *calls, size_t n_calls, int *at, clipc_error *error) {
   const clipc_capability capability = clipc_call_request(calls[0])->capability;
   clipc_status status;
   int done = 0;
@@ -321,6 +319,20 @@ static int clip_compute(clipc_task *task, void *self, void *worker, clipc_call *
       return compute_labels(w, calls, n_calls, at, error);
     default: return CLIPC_E_INVALID;
   }
+}
+
+/* A step of a small model takes less than it costs to go to the end of the queue: as many as fit into a moment are one
+ * turn. A host that polls gets them one by one. */
+static int clip_compute(clipc_task *task, void *self, void *worker, clipc_call *const *calls, size_t n_calls, int *at,
+                        clipc_error *error) {
+  (void)self;
+  const clipc_runtime *runtime = clipc_task_runtime(task);
+  const int64_t moment_ns = clipc__runtime_options(runtime)->n_threads == CLIPC_HOST_DRIVEN ? 0 : CLIP_MOMENT_NS;
+  const int64_t end_ns = clipc_runtime_now_ns(runtime) + moment_ns;
+  int status;
+  do status = clip_turn(worker, calls, n_calls, at, error);
+  while (status == CLIPC_YIELDING && clipc_runtime_now_ns(runtime) < end_ns);
+  return status;
 }
 
 /* ---- engines and loaders */

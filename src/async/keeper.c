@@ -297,5 +297,8 @@ static void keeper_drop(void *frame) {
   clipc__registry_release(registry);
 }
 
-const clipc_task_kind clipc__keeper_kind = {
-    .name = "keeper", .run = keeper_run, .drop = keeper_drop, .frame_bytes = sizeof(struct clipc__keeper)};
+clipc_status clipc__keeper_spawn(clipc_registry *registry, clipc_error *error) {
+  static const clipc_task_kind kind = {
+      .name = "keeper", .run = keeper_run, .drop = keeper_drop, .frame_bytes = sizeof(struct clipc__keeper)};
+  return clipc_spawn(NULL, registry->runtime, &kind, &(struct clipc__keeper){.registry = registry}, error);
+}

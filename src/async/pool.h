@@ -145,7 +145,7 @@ CLIPC_PRIVATE bool clipc__seat_is_empty(const struct clipc__seat *seat);
 CLIPC_PRIVATE clipc_pending *clipc__seat_take(struct clipc__seat *seat, enum clipc__queue queue); /* without waiting */
 
 /* ---- keeper.c */
-CLIPC_PRIVATE extern const clipc_task_kind clipc__keeper_kind;
+CLIPC_PRIVATE clipc_status clipc__keeper_spawn(clipc_registry *registry, clipc_error *error); /* takes a reference over */
 struct clipc__keeper {
   clipc_registry *registry; /* with a reference */
   int64_t next_ns;          /* when to look, whatever happens; INT64_MAX = need not */

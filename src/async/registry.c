@@ -195,7 +195,7 @@ clipc_status clipc_registry_open(clipc_registry **out, clipc_runtime *runtime, c
   registry->next_registry = registries->first;
   registries->first = registry;
   clipc__unlock(&registries->lock);
-  status = clipc_spawn(NULL, runtime, &clipc__keeper_kind, &(struct clipc__keeper){.registry = registry}, error);
+  status = clipc__keeper_spawn(registry, error);
   if (status != CLIPC_OK) {
     clipc__registry_release(registry);
     clipc__registry_release(registry);

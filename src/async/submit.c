@@ -125,6 +125,14 @@ static uint32_t draw(struct clipc_pool *pool) {
   return x ^ x >> 16;
 }
 
+/* Of two that are as loaded the one that worked last: its memory is still in the caches, and the other may go. */
+static bool is_better(const struct clipc__seat *a, const struct clipc__seat *b) {
+  int a_load = atomic_load(&a->load), b_load = atomic_load(&b->load);
+  if (a_load != b_load) return a_load < b_load;
+  return atomic_load_explicit(&a->active_ns, memory_order_relaxed) >
+         atomic_load_explicit(&b->active_ns, memory_order_relaxed);
+}
+
 /* The less loaded of two of those that work, or else of those that are about to. */
 static size_t choose_seat(struct clipc_pool *pool, struct clipc__seat *seats[], size_t *n) {
   *n = seats_between(pool, CLIPC_WORKER_READY, CLIPC_WORKER_IDLE, seats);
@@ -133,7 +141,7 @@ static size_t choose_seat(struct clipc_pool *pool, struct clipc__seat *seats[], 
   uint32_t drawn = draw(pool);
   size_t a = (drawn & 0xFFFF) % *n, b = (drawn >> 16) % (*n - 1);
   if (b >= a) b++;
-  return atomic_load(&seats[b]->load) < atomic_load(&seats[a]->load) ? b : a;
+  return is_better(seats[b], seats[a]) ? b : a;
 }
 
 void clipc__seat_posted(struct clipc__seat *seat) {

@@ -5,6 +5,7 @@
  * it has ended; drop is called exactly once. */
 #include "async/sched.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { TASK_MESSAGES = 128 }; /* sent and received in one turn; then others come first */
@@ -260,15 +261,14 @@ void clipc_task_set_name(clipc_task *task, const char *name) {
   struct clipc__task_family *family = task && name ? family_of(task) : NULL;
   if (family == NULL) return;
   clipc__lock(&task->runtime->family_lock);
-  strncpy(family->name, name, sizeof family->name - 1);
+  snprintf(family->name, sizeof family->name, "%s", name);
   clipc__unlock(&task->runtime->family_lock);
 }
 
 void clipc__task_name(const clipc_task *task, char name[40]) {
   clipc__lock(&task->runtime->family_lock);
   bool own = task->family && task->family->name[0];
-  strncpy(name, own ? task->family->name : task->kind->name ? task->kind->name : "", 39);
-  name[39] = 0;
+  snprintf(name, 40, "%s", own ? task->family->name : task->kind->name ? task->kind->name : "");
   clipc__unlock(&task->runtime->family_lock);
 }
 

@@ -151,11 +151,12 @@ static void finish_call(struct seated *w, size_t i, clipc_status status, const c
                     clipc_runtime_now_ns(registry_of(w)->runtime) - pending->started_ns);
   atomic_fetch_add_explicit(&w->seat->n_calls, 1, memory_order_relaxed);
   if (w->probing && (status != CLIPC_OK || pending->call.item_errors[0].status != CLIPC_OK)) w->broken = true;
+  atomic_fetch_sub(&w->seat->load, 1); /* first: whoever hears of it may ask for the next one */
   if (status == CLIPC_OK)
     clipc__pending_finish(pending);
   else
     clipc__pending_complete(pending, status, error);
-  call_is_over(w, pending);
+  clipc__pending_release(pending);
 }
 
 /* Decodes base64, and makes room for vectors; what has failed by then is finished without being computed. False: there is

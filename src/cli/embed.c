@@ -7,9 +7,10 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-enum { IMAGE = CLI_OWN, URL, BASE64, TEXT, TEXTS, NO_NORMALIZE, FORMAT, OUT, BATCH };
+enum { IMAGE = CLI_OWN, URL, BASE64, TEXT, TEXTS, NO_NORMALIZE, FINGERPRINT, FORMAT, OUT, BATCH };
 
 enum { JSONL, JSON, NPY, RAW };
 static const char *const formats[] = {"jsonl", "json", "npy", "raw", NULL};
@@ -21,6 +22,7 @@ static const struct cli_option own_options[] = {
     {TEXT, 0, "text", "TEXT", "a text; may be repeated"},
     {TEXTS, 0, "texts", "FILE", "every line of a file, or of stdin for -, is a text"},
     {NO_NORMALIZE, 0, "no-normalize", NULL, "vectors as they leave the projection, not of length 1"},
+    {FINGERPRINT, 0, "fingerprint", NULL, "with each vector the fingerprint of its space; beside an array in OUT.json"},
     {FORMAT, 'f', "format", "NAME", "jsonl, json, npy or raw [jsonl]"},
     {OUT, 'o', "out", "FILE", "write to a file, which appears when it is whole [stdout]"},
     {BATCH, 0, "batch", "N", "inputs computed at once [8]"},
@@ -32,16 +34,18 @@ struct job {
   struct cli_model_options model;
   const char *out;
   int format;
-  bool raw;
+  bool raw, with_fingerprint;
+  char fingerprint[CLIPC_FINGERPRINT_BYTES]; /* "": not asked for */
   uint64_t most;
 };
 
-static void write_object(struct cli_output *output, const struct cli_input *item, const clipc_error *error,
-                         const float *row, size_t dimension) {
+static void write_object(struct cli_output *output, const struct job *job, const struct cli_input *item,
+                         const clipc_error *error, const float *row, size_t dimension) {
   enum { MOST_BASE64 = 48 }; /* enough to know it by */
   bool cut = item->kind == CLIPC_INPUT_BASE64 && item->n_bytes > MOST_BASE64;
   cli_print(output, "{\"kind\":\"%s\",\"input\":", item->kind == CLIPC_INPUT_TEXT ? "text" : "image");
   cli_json_string(output, item->text, cut ? MOST_BASE64 : item->n_bytes);
+  if (job->fingerprint[0] != '\0') cli_print(output, ",\"fingerprint\":\"%s\"", job->fingerprint);
   if (error->status == CLIPC_OK) {
     cli_print(output, ",\"embedding\":");
     cli_json_floats(output, row, dimension);
@@ -52,15 +56,15 @@ static void write_object(struct cli_output *output, const struct cli_input *item
   cli_write(output, "}", 1);
 }
 
-static void write_result(struct cli_output *output, int format, bool is_first, const struct cli_input *item,
+static void write_result(struct cli_output *output, const struct job *job, bool is_first, const struct cli_input *item,
                          const clipc_error *error, const float *row, size_t dimension) {
-  if (format == NPY || format == RAW) {
+  if (job->format == NPY || job->format == RAW) {
     for (size_t i = 0; row == NULL && i < dimension; i++) cli_floats(output, &(float){NAN}, 1);
     if (row != NULL) cli_floats(output, row, dimension);
   } else {
-    if (format == JSON) cli_print(output, is_first ? "[\n" : ",\n");
-    write_object(output, item, error, row, dimension);
-    if (format == JSONL) cli_write(output, "\n", 1);
+    if (job->format == JSON) cli_print(output, is_first ? "[\n" : ",\n");
+    write_object(output, job, item, error, row, dimension);
+    if (job->format == JSONL) cli_write(output, "\n", 1);
   }
 }
 
@@ -78,8 +82,8 @@ static int embed_all(const struct job *job, struct cli_flow *flow, struct cli_ou
   cli_progress_start(&progress, "embedding", inputs->n);
   while (cli_flow_next(flow, &index, &row, &error)) {
     if (output->terminal) cli_progress_clear(&progress);
-    for (; is_array && n_written < index; n_written++) write_result(output, job->format, false, NULL, NULL, NULL, dimension);
-    write_result(output, job->format, n_written++ == 0, &inputs->items[index], &error, row, dimension);
+    for (; is_array && n_written < index; n_written++) write_result(output, job, false, NULL, NULL, NULL, dimension);
+    write_result(output, job, n_written++ == 0, &inputs->items[index], &error, row, dimension);
     if (error.status != CLIPC_OK) {
       n_failed++;
       code = cli_code_after(code, &error);
@@ -94,13 +98,36 @@ static int embed_all(const struct job *job, struct cli_flow *flow, struct cli_ou
     cli_complain("stopped: %zu of %zu inputs are done", n_written, inputs->n);
     code = CLI_STOPPED;
   }
-  for (; is_array && n_written < inputs->n; n_written++) write_result(output, job->format, false, NULL, NULL, NULL, dimension);
+  for (; is_array && n_written < inputs->n; n_written++) write_result(output, job, false, NULL, NULL, NULL, dimension);
   if (job->format == JSON) cli_print(output, n_written == 0 ? "[]\n" : "\n]\n");
   return code;
 }
 
 static int tower_of(const struct cli_input *item) {
   return item->kind == CLIPC_INPUT_TEXT ? CLIPC_TOWER_TEXT : CLIPC_TOWER_IMAGE;
+}
+
+/* What belongs to an array and has no place in it. */
+static bool write_beside(const struct job *job, size_t dimension) {
+  struct cli_output output;
+  size_t n_path = strlen(job->out) + 6;
+  char *path = cli_allocate(n_path, 1);
+  snprintf(path, n_path, "%s.json", job->out);
+  bool fine = cli_output_open(&output, path);
+  if (fine) {
+    cli_print(&output, "{\"fingerprint\":\"%s\",\"shape\":[%zu,%zu],\"type\":\"f32\"}\n", job->fingerprint,
+              job->inputs.n, dimension);
+    fine = cli_output_close(&output, true);
+  }
+  free(path);
+  return fine;
+}
+
+static bool find_fingerprint(struct job *job, const clipc_model *model) {
+  clipc_error error = {0};
+  if (clipc_model_fingerprint(model, job->fingerprint, &error) == CLIPC_OK) return true;
+  cli_complain("%s", error.message);
+  return false;
 }
 
 static int embed(const struct cli_command *command, struct job *job) {
@@ -114,10 +141,13 @@ static int embed(const struct cli_command *command, struct job *job) {
   struct cli_output output = {0};
   int code = CLI_FAILED;
   if (!cli_model_open(&model, command, &job->model, towers)) goto done;
+  if (job->with_fingerprint && !find_fingerprint(job, model)) goto done;
   if (!cli_flow_open(&flow, model, inputs, (size_t)job->most, job->raw, &job->model)) goto done;
   if (!cli_output_open(&output, job->out)) goto done;
   code = embed_all(job, &flow, &output, clipc_embedding_dimension(model));
   if (!cli_output_close(&output, true)) code = CLI_FAILED;
+  bool beside = job->with_fingerprint && (job->format == NPY || job->format == RAW);
+  if (code != CLI_FAILED && beside && !write_beside(job, clipc_embedding_dimension(model))) code = CLI_FAILED;
 done:
   cli_flow_close(&flow);
   clipc_model_close(model);
@@ -138,6 +168,7 @@ static bool own_option(const struct cli_command *command, struct job *job, int i
   }
   case TEXTS: return cli_add_lines(&job->inputs, value, false);
   case NO_NORMALIZE: job->raw = true; return true;
+  case FINGERPRINT: job->with_fingerprint = true; return true;
   case FORMAT: return (job->format = cli_choice(command, "format", value, formats)) >= 0;
   case OUT: job->out = value; return true;
   case BATCH: return cli_number(command, "batch", value, 1, 4096, &job->most);
@@ -162,6 +193,10 @@ static int parse(const struct cli_command *command, struct job *job, int argc, c
     return CLI_FAILED;
   }
   if (job->inputs.n == 0) return cli_usage_error(command, "nothing to embed: give --image, --url, --base64 or --text");
+  if (job->with_fingerprint && (job->format == NPY || job->format == RAW) &&
+      (job->out == NULL || strcmp(job->out, "-") == 0)) {
+    return cli_usage_error(command, "--fingerprint is written beside an array, so that needs a file: -o FILE");
+  }
   if ((job->format == NPY || job->format == RAW) && (job->out == NULL || (job->out[0] == '-' && job->out[1] == '\0')) &&
       isatty(STDOUT_FILENO)) {
     return cli_usage_error(command, "%s is not for a terminal: give -o FILE", formats[job->format]);
@@ -187,6 +222,10 @@ const struct cli_command cli_embed = {
                "npy is float32 [inputs, dimension], raw the same without a header, little-endian; an input that\n"
                "failed is a row of NaN there. A folder's pictures are those ending in .jpg .jpeg .png .bmp .gif\n"
                ".pnm .pgm .ppm .pbm, by name. Lists on stdin may come from find -print0.\n"
+               "With --fingerprint an object has \"fingerprint\" before its vector, an array a file OUT.json beside it:\n"
+               "  {\"fingerprint\":\"0f31...:f32\",\"shape\":[inputs,dimension],\"type\":\"f32\"}\n"
+               "Vectors may be compared when their fingerprints are the same up to the colon. A folder's weights are\n"
+               "read once more for it; a packed file has it at hand.\n"
                "\n"
                "Fetching, decoding and computing overlap. Private and local addresses are refused unless --allow names\n"
                "them. Ctrl-C keeps what is done: a list ends there, an array has rows of NaN for the rest; exit code 130.\n",

@@ -1,4 +1,4 @@
-/* clipc inspect: what a model is and how its pictures are prepared, as the public header tells it.
+/* clipc inspect: what a model is, how its pictures are prepared, its fingerprint; and the tensors of a folder.
  * In: a model folder or a packed file. Out: aligned lines for people, or one JSON object. */
 #include "cli/options.h"
 #include "cli/writers.h"
@@ -7,12 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FORMAT = CLI_OWN };
+enum { FORMAT = CLI_OWN, TENSORS };
 
 enum { LINES, JSON };
 static const char *const formats[] = {"lines", "json", NULL};
 
 static const struct cli_option own_options[] = {
+    {TENSORS, 0, "tensors", NULL,
+     "every tensor of the folder too: type, shape, range, norm; what is not used, what is not a number"},
     {FORMAT, 'f', "format", "NAME", "lines or json [lines]"},
     {0},
 };
@@ -102,7 +104,31 @@ static void print_packing(struct cli_output *output, const clipc_packing *packin
   }
 }
 
-static void print_lines(struct cli_output *output, const clipc_model *model, const char *folder) {
+/* Operations of one embedding; of a text that fills the context. */
+static double operations_of(const clipc_model *model, int tower) {
+  return clipc_operations(model, tower, clipc_context_length(model));
+}
+
+static void print_tower(struct cli_output *output, const clipc_model *model, int tower) {
+  clipc_tower_info info;
+  bool image = tower == CLIPC_TOWER_IMAGE;
+  if (clipc_model_tower(model, tower, &info, NULL) != CLIPC_OK) return;
+  cli_print(output, "%s\n  size           %d layers of %d, %d heads, MLP of %d\n", image ? "image tower" : "text tower",
+            info.n_layers, info.width, info.n_heads, info.mlp_width);
+  if (image) {
+    cli_print(output, "  tokens         %d, patches of %d\n", info.n_tokens, info.patch);
+  } else {
+    cli_print(output, "  tokens         up to %d%s, %zu known\n", info.n_tokens, info.causal ? ", causal" : "",
+              clipc_vocabulary_size(model));
+  }
+  cli_print(output, "  activation     %s\n  pooling        %s%s\n", info.activation, info.pooling,
+            info.projection ? ", then projected" : "");
+  cli_print(output, "  parameters     %.2f million\n  operations     %.3f x 10^9 %s\n", (double)info.n_parameters / 1e6,
+            operations_of(model, tower) / 1e9, image ? "a picture" : "a text of all tokens");
+}
+
+static void print_lines(struct cli_output *output, const clipc_model *model, const char *folder,
+                        const char *fingerprint) {
   char size[32];
   char *name = cli_clean(folder, strlen(folder));
   cli_print(output, "model            %s\n", name);
@@ -111,6 +137,7 @@ static void print_lines(struct cli_output *output, const clipc_model *model, con
   cli_print(output, "build            %s\n", clipc_build_info());
   cli_print(output, "kernels          %s, %s\n", clipc_model_kernels(model),
             cli_precision_name(clipc_model_precision(model)));
+  cli_print(output, "fingerprint      %s\n", fingerprint);
   if (clipc_model_packing(model) != NULL) print_packing(output, clipc_model_packing(model));
   cli_print(output, "towers           %s\n", towers_of(model));
   cli_print(output, "dimension        %zu\n", clipc_embedding_dimension(model));
@@ -123,6 +150,8 @@ static void print_lines(struct cli_output *output, const clipc_model *model, con
   cli_print(output, "\nlogit bias       ");
   cli_json_float(output, clipc_logit_bias(model));
   cli_print(output, "\n");
+  print_tower(output, model, CLIPC_TOWER_IMAGE);
+  print_tower(output, model, CLIPC_TOWER_TEXT);
   const clipc_preprocessing *preprocessing = clipc_model_preprocessing(model);
   if (preprocessing != NULL) print_preprocessing(output, preprocessing);
 }
@@ -156,7 +185,30 @@ static void json_packing(struct cli_output *output, const clipc_packing *packing
   cli_print(output, "]}");
 }
 
-static void print_json(struct cli_output *output, const clipc_model *model, const char *folder) {
+static void json_tower(struct cli_output *output, const clipc_model *model, int tower) {
+  clipc_tower_info info;
+  if (clipc_model_tower(model, tower, &info, NULL) != CLIPC_OK) {
+    cli_print(output, "null");
+    return;
+  }
+  cli_print(output, "{\"width\":%d,\"n_layers\":%d,\"n_heads\":%d,\"mlp_width\":%d,\"layer_norm_eps\":", info.width,
+            info.n_layers, info.n_heads, info.mlp_width);
+  cli_json_float(output, info.layer_norm_eps);
+  cli_print(output, ",\"activation\":\"%s\",\"pooling\":\"%s\",\"projection\":%s,\"n_tokens\":%d,", info.activation,
+            info.pooling, info.projection ? "true" : "false", info.n_tokens);
+  if (tower == CLIPC_TOWER_IMAGE) {
+    cli_print(output, "\"patch\":%d,", info.patch);
+  } else {
+    cli_print(output, "\"causal\":%s,\"vocabulary_size\":%zu,", info.causal ? "true" : "false",
+              clipc_vocabulary_size(model));
+  }
+  cli_print(output, "\"n_parameters\":%llu,\"n_operations\":%.0f}", (unsigned long long)info.n_parameters,
+            operations_of(model, tower));
+}
+
+/* The object stays open: its tensors may follow. */
+static void print_json(struct cli_output *output, const clipc_model *model, const char *folder,
+                       const char *fingerprint) {
   static const char *const towers[] = {"", "\"image\"", "\"text\"", "\"image\",\"text\""};
   size_t n = 0;
   const size_t *dimensions = clipc_supported_dimensions(model, &n);
@@ -171,6 +223,10 @@ static void print_json(struct cli_output *output, const clipc_model *model, cons
   } else {
     cli_print(output, "null");
   }
+  cli_print(output, ",\"fingerprint\":\"%s\",\"image_tower\":", fingerprint);
+  json_tower(output, model, CLIPC_TOWER_IMAGE);
+  cli_print(output, ",\"text_tower\":");
+  json_tower(output, model, CLIPC_TOWER_TEXT);
   cli_print(output, ",\"towers\":[%s],\"embedding_dimension\":%zu,\"supported_dimensions\":[",
             towers[clipc_towers(model) & 3], clipc_embedding_dimension(model));
   for (size_t i = 0; i < n; i++) cli_print(output, "%s%zu", i > 0 ? "," : "", dimensions[i]);
@@ -185,13 +241,118 @@ static void print_json(struct cli_output *output, const clipc_model *model, cons
   } else {
     cli_print(output, "null");
   }
-  cli_print(output, "}\n");
+}
+
+/* ---- tensors */
+
+struct tensor_writer {
+  struct cli_output *output;
+  int format;
+  size_t n, n_ignored, n_nan;
+};
+
+static void json_number(struct cli_output *output, double number) { cli_print(output, "%.9g", number); }
+
+static void json_tensor(struct cli_output *output, const clipc_tensor_info *info, bool first) {
+  cli_print(output, "%s\n{\"name\":", first ? "" : ",");
+  cli_json_string(output, info->name, strlen(info->name));
+  cli_print(output, ",\"type\":\"%s\",\"shape\":[", info->type);
+  for (int i = 0; i < info->rank && i < 8; i++) {
+    cli_print(output, "%s%llu", i > 0 ? "," : "", (unsigned long long)info->shape[i]);
+  }
+  cli_print(output, "],\"n_bytes\":%llu,\"used\":%s", (unsigned long long)info->n_bytes, info->used ? "true" : "false");
+  if (info->measured) {
+    cli_print(output, ",\"min\":");
+    json_number(output, info->least);
+    cli_print(output, ",\"max\":");
+    json_number(output, info->most);
+    cli_print(output, ",\"norm\":");
+    json_number(output, info->norm);
+    cli_print(output, ",\"n_nan\":%llu,\"n_infinite\":%llu", (unsigned long long)info->n_nan,
+              (unsigned long long)info->n_infinite);
+  }
+  cli_print(output, "}");
+}
+
+static void print_tensor(struct cli_output *output, const clipc_tensor_info *info) {
+  char shape[8 * 21 + 3] = "";
+  size_t n = 0;
+  for (int i = 0; i < info->rank && i < 8; i++) {
+    n += (size_t)snprintf(shape + n, sizeof shape - n, "%s%llu", i > 0 ? "x" : "", (unsigned long long)info->shape[i]);
+  }
+  char *name = cli_clean(info->name, strlen(info->name));
+  cli_print(output, "  %-4s %-16s ", info->type, shape);
+  if (info->measured) {
+    cli_print(output, "%11.4g %11.4g %11.4g", info->least, info->most, info->norm);
+  } else {
+    cli_print(output, "%11s %11s %11s", "", "", "");
+  }
+  cli_print(output, "  %s%s", name, info->used ? "" : "  (not used)");
+  if (info->n_nan > 0) cli_print(output, "  (%llu NaN)", (unsigned long long)info->n_nan);
+  if (info->n_infinite > 0) cli_print(output, "  (%llu infinite)", (unsigned long long)info->n_infinite);
+  cli_print(output, "\n");
+  free(name);
+}
+
+static int write_tensor(void *context, const clipc_tensor_info *info) {
+  struct tensor_writer *writer = context;
+  if (writer->format == JSON) {
+    json_tensor(writer->output, info, writer->n == 0);
+  } else {
+    print_tensor(writer->output, info);
+  }
+  writer->n++;
+  writer->n_ignored += !info->used;
+  writer->n_nan += info->n_nan + info->n_infinite > 0;
+  return !cli_flush(writer->output);
+}
+
+static bool write_tensors(struct cli_output *output, const struct cli_model_options *options, int format) {
+  struct tensor_writer writer = {.output = output, .format = format};
+  clipc_error error = {0};
+  if (format == JSON) {
+    cli_print(output, ",\"tensors\":[");
+  } else {
+    cli_print(output, "tensors\n  %-4s %-16s %11s %11s %11s  %s\n", "type", "shape", "least", "most", "norm", "name");
+  }
+  if (clipc_inspect_tensors(options->folder, &options->options, write_tensor, &writer, &error) != CLIPC_OK) {
+    if (error.status != CLIPC_E_CANCELLED) cli_complain("%s", error.message);
+    return false;
+  }
+  if (format == JSON) {
+    cli_print(output, "]");
+  } else {
+    cli_print(output, "  %zu tensors, %zu not used, %zu with numbers that are none\n", writer.n, writer.n_ignored,
+              writer.n_nan);
+  }
+  return true;
+}
+
+static int inspect(const struct cli_command *command, const struct cli_model_options *options, int format,
+                   bool tensors) {
+  char fingerprint[CLIPC_FINGERPRINT_BYTES];
+  clipc_model *model;
+  clipc_error error = {0};
+  struct cli_output output;
+  if (!cli_model_open(&model, command, options, 0)) return CLI_FAILED;
+  if (clipc_model_fingerprint(model, fingerprint, &error) != CLIPC_OK) {
+    cli_complain("%s", error.message);
+    clipc_model_close(model);
+    return CLI_FAILED;
+  }
+  cli_output_open(&output, NULL);
+  (format == JSON ? print_json : print_lines)(&output, model, options->folder, fingerprint);
+  clipc_model_close(model);
+  bool fine = !tensors || write_tensors(&output, options, format);
+  if (format == JSON) cli_print(&output, "}\n");
+  return cli_output_close(&output, true) && fine ? CLI_OK : CLI_FAILED;
 }
 
 static int run(const struct cli_command *command, int argc, char **argv) {
   struct cli_parser parser = {.command = command, .argc = argc, .argv = argv, .next = 1};
   struct cli_model_options options = {0};
   int format = LINES, id;
+  bool tensors = false;
   const char *value;
   while ((id = cli_next(&parser, &value)) != CLI_END) {
     if (id == CLI_BAD) return CLI_FAILED;
@@ -200,27 +361,27 @@ static int run(const struct cli_command *command, int argc, char **argv) {
       options.folder = value; /* there is nothing else that it could be */
     } else if (id == CLI_PLAIN) {
       return cli_usage_error(command, "inspect takes one model: %s or %s", options.folder, value);
+    } else if (id == TENSORS) {
+      tensors = true;
     } else if (id == FORMAT) {
       if ((format = cli_choice(command, "format", value, formats)) < 0) return CLI_FAILED;
     } else if (!cli_model_option(command, &options, id, value)) {
       return CLI_FAILED;
     }
   }
-  clipc_model *model;
-  struct cli_output output;
-  if (!cli_model_open(&model, command, &options, 0)) return CLI_FAILED;
-  cli_output_open(&output, NULL);
-  (format == JSON ? print_json : print_lines)(&output, model, options.folder);
-  int code = cli_output_close(&output, true) ? CLI_OK : CLI_FAILED;
-  clipc_model_close(model);
-  return code;
+  return inspect(command, &options, format, tensors);
 }
 
 const struct cli_command cli_inspect = {
     .name = "inspect",
     .summary = "what a model is and how it prepares pictures",
-    .usage = "-m DIR [-f lines|json]",
+    .usage = "-m MODEL [--tensors] [-f lines|json]",
+    .details =
+        "The fingerprint is that of the embedding space: vectors may be compared when those of their models are the\n"
+        "same up to the colon. It is a hash of the weights' values, of the configuration, of the steps that make\n"
+        "pixels and of the tokeniser; a folder's weights are read for it, a packed file has it at hand.\n",
     .examples = "clipc inspect -m models/tiny\n"
+                "clipc inspect -m models/tiny --tensors\n"
                 "clipc inspect -m models/tiny --reference openai -f json\n",
     .options = own_options,
     .groups = CLI_TAKES_MODEL,

@@ -7,9 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
-static const struct cli_command *const commands[] = {&cli_embed,      &cli_classify, &cli_tokenize,
-                                                     &cli_preprocess, &cli_decode,   &cli_inspect,
-                                                     &cli_pack,       &cli_bench,    &cli_version};
+static const struct cli_command *const commands[] = {&cli_embed,   &cli_classify,      &cli_tokenize, &cli_preprocess,
+                                                     &cli_decode,  &cli_inspect,       &cli_pack,     &cli_convert,
+                                                     &cli_quality, &cli_zeroshot_eval, &cli_bench,    &cli_version};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static const struct cli_command *find_command(const char *name) {
@@ -75,7 +75,7 @@ static void print_usage(struct cli_output *output) {
   cli_print(output, "clipc %s: CLIP in C. Pictures and sentences in, vectors out.\n\n", clipc_version());
   cli_print(output, "Usage: clipc COMMAND [options]\n\nCommands:\n");
   for (size_t i = 0; i < N_COMMANDS; i++) {
-    cli_print(output, "  %-12s%s\n", commands[i]->name, commands[i]->summary);
+    cli_print(output, "  %-15s%s\n", commands[i]->name, commands[i]->summary);
   }
   cli_print(output, "%s", closing);
 }

@@ -117,6 +117,15 @@ CLIPC_PRIVATE clipc_status clipc__model_tokenizer(const struct clipc__tokenizer 
 /* Writes a model that is from a folder as a packed file. */
 CLIPC_PRIVATE clipc_status clipc__model_write(const struct clipc_model *model, const char *path, clipc_error *error);
 
+/* What the readers of configurations and tokenisers look for in a folder (config.c, vocabulary.c, specials.c); each list
+ * ends with NULL. */
+CLIPC_PRIVATE const char *const *clipc__config_files(void);
+CLIPC_PRIVATE const char *const *clipc__tokenizer_files(void);
+
+/* A folder as a new folder (convert.c). from and to are not NULL, options in range, opener effective. */
+CLIPC_PRIVATE clipc_status clipc__convert(const char *from, const char *to, const clipc_convert_options *options,
+                                          const clipc_options *opener, clipc_conversion *made, clipc_error *error);
+
 /* Reads all weights of a folder, whatever towers are open, and its tokeniser.
  *   config  [out] of the same towers */
 CLIPC_PRIVATE clipc_status clipc__space_of_folder(struct clipc__space *out, struct clipc__config *config,

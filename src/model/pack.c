@@ -9,12 +9,15 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What the readers of configurations and tokenisers look for (config.c, vocabulary.c, specials.c). */
 static const char *const pack_config_files[] = {"config.json", "open_clip_config.json", "processor_config.json",
                                                 "preprocessor_config.json", NULL};
 static const char *const pack_tokenizer_files[] = {
     "tokenizer.json",          "vocab.json",        "merges.txt", "bpe_simple_vocab_16e6.txt", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json", NULL};
+
+const char *const *clipc__config_files(void) { return pack_config_files; }
+
+const char *const *clipc__tokenizer_files(void) { return pack_tokenizer_files; }
 
 struct pack_job {
   const struct clipc_model *model;

@@ -43,16 +43,10 @@ clipc_status clipc__config_single(struct clipc__bytes *out, const struct clipc__
   if (path == NULL) return clipc__no_memory(error, "config.json");
   status = clipc__fields_load(&json, store, path, options, error);
   struct clipc__fields top = {.object = json, .file = path, .path = "", .status = &status, .error = error};
-  bool both =
-      status == CLIPC_OK && (clipc__field(&top, "text_config") || clipc__field(&top, "vision_config") ||
-                             clipc__field(&top, "text_config_dict") || clipc__field(&top, "vision_config_dict"));
-  const char *architecture = tower == CLIPC_TOWER_IMAGE ? "CLIPVisionModel" : "CLIPTextModel";
-  if (both && clipc__field_lists(&top, "architectures", architecture)) both = false; /* saved beside a full config */
-  if (both) {
-    char *text = single_text(&top, tower);
-    if (text == NULL || !clipc__bytes_append(out, text, strlen(text))) status = clipc__no_memory(error, path);
-    cJSON_free(text);
-  }
+  char *text = status == CLIPC_OK ? single_text(&top, tower) : NULL;
+  if (status == CLIPC_OK && (text == NULL || !clipc__bytes_append(out, text, strlen(text))))
+    status = clipc__no_memory(error, path);
+  cJSON_free(text);
   cJSON_Delete(json);
   clipc__free(&options->allocator, path);
   return status;

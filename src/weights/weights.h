@@ -206,8 +206,8 @@ CLIPC_PRIVATE void clipc__tensor_widen(float *out, const struct clipc__tensor *t
  * written: less than n before a finite number that the type has no finite number for. */
 CLIPC_PRIVATE size_t clipc__narrow(uint8_t *out, enum clipc__dtype dtype, const float *numbers, size_t n);
 
-/* The text of a config.json for one tower of a Hugging Face folder of both, as transformers saves the tower alone with its
- * projection. out stays empty where the folder's own fits, being of one tower. Status as clipc__config_read. */
+/* Appends the text of a config.json for one tower of a Hugging Face folder that clipc__config_read found both in, as
+ * transformers saves the tower alone with its projection. Status as clipc__config_read. */
 CLIPC_PRIVATE clipc_status clipc__config_single(struct clipc__bytes *out, const struct clipc__store *store, int tower,
                                                 const clipc_options *options, clipc_error *error);
 

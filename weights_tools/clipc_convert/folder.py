@@ -40,13 +40,15 @@ class OutputFolder:
         return self
 
     def __exit__(self, kind, value, trace):
-        if kind is None:
-            try:
+        try:
+            if kind is None:
                 self._finish()
                 return False
-            except OSError as trouble:
-                kind, value = OSError, trouble
-        shutil.rmtree(self.path, ignore_errors=True)
+        except OSError as trouble:
+            value = trouble
+        finally:
+            if os.path.lexists(self.path):
+                shutil.rmtree(self.path, ignore_errors=True)
         if isinstance(value, OSError):
             raise Failed(f"{self.shown}: cannot be written: {value.strerror}") from None
         return False

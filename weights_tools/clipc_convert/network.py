@@ -2,6 +2,7 @@
 
 Out: a Network, and the config.json of a CLIPModel for it. What a CLIPModel cannot express is refused by name.
 """
+import functools
 import re
 from dataclasses import dataclass
 
@@ -85,6 +86,18 @@ def _hf_tower(kind, sub):
     return tower
 
 
+def _well_formed(read):
+    """A field of another type than it should have is a sentence too."""
+    @functools.wraps(read)
+    def checked(config, *rest):
+        try:
+            return read(config, *rest)
+        except (TypeError, ValueError, AttributeError, ZeroDivisionError, OverflowError):
+            raise Refused(f"{rest[-1]}: a field is not of the type that it should have") from None
+    return checked
+
+
+@_well_formed
 def network_of_hf(config, bare, path):
     if not isinstance(config, dict):
         raise Refused(f"{path}: no JSON object")
@@ -175,6 +188,7 @@ def _open_clip_tower(kind, cfg, quick, path):
     return tower
 
 
+@_well_formed
 def network_of_open_clip(config, path):
     model = config.get("model_cfg", config) if isinstance(config, dict) else None
     if not isinstance(model, dict) or "embed_dim" not in model:
@@ -185,7 +199,7 @@ def network_of_open_clip(config, path):
     quick = bool(model.get("quick_gelu"))
     network = Network(model["embed_dim"], _open_clip_tower("vision", model.get("vision_cfg"), quick, path),
                       _open_clip_tower("text", model.get("text_cfg"), quick, path))
-    network.preprocess = config.get("preprocess_cfg") if model is not config else None
+    network.preprocess = dict(config.get("preprocess_cfg") or {}) if model is not config else {}
     for tower in network.towers():
         tower.check(path)
     return network

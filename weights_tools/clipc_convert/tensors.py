@@ -32,15 +32,18 @@ class Bytes:
     def read(self, first, size):
         if first < 0 or size < 0 or first + size > self.size:
             raise Refused(f"{self.path}: a tensor lies outside of its storage")
-        with open(self.path, "rb", buffering=0) as file:
-            file.seek(self.offset + first)
-            out = bytearray(size)
-            view, done = memoryview(out), 0
-            while done < size:
-                n = file.readinto(view[done:done + (1 << 26)])
-                if not n:
-                    raise Refused(f"{self.path}: the file is cut off")
-                done += n
+        out = bytearray(size)
+        view, done = memoryview(out), 0
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                file.seek(self.offset + first)
+                while done < size:
+                    n = file.readinto(view[done:done + (1 << 26)])
+                    if not n:
+                        raise Refused(f"{self.path}: the file is cut off")
+                    done += n
+        except OSError as trouble:
+            raise Failed(f"{self.path}: cannot be read: {trouble.strerror}") from None
         return out
 
 
