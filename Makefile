@@ -97,7 +97,7 @@ $(BUILD)/checkasm: $(CHECKASM:%.c=$(BUILD)/%.o) $(BUILD)/libclipc.a
 checkasm: $(BUILD)/checkasm # make checkasm ARGS=--bench
 	@$(BUILD)/checkasm $(ARGS)
 
-bench: all $(BUILD)/bench/products $(BUILD)/bench/stages $(BUILD)/bench/scheduler
+bench: all $(BUILD)/bench/products $(BUILD)/bench/stages $(BUILD)/bench/scheduler $(BUILD)/bench/heartbeat
 
 # The stage table takes its times round the library's own calls.
 $(BUILD)/bench/stages: WRAP := -Wl,--wrap=clipc__linear_forward,--wrap=clipc__attention,--wrap=clipc__layer_norm
@@ -110,6 +110,19 @@ $(BUILD)/bench/%: bench/%.c bench/setup.c bench/setup.h $(BUILD)/libclipc.a
 PYTHON ?= python3
 bench-peers: bench
 	$(Q)$(PYTHON) bench/peers.py --program $(BUILD)/clipc --out $(BUILD)/bench-peers
+
+# ---- examples, each one file; libuv_loop where libuv is at hand
+
+EXAMPLES := $(filter-out %/small_engines.c $(if $(shell pkg-config --exists libuv 2>/dev/null && echo yes),,%/libuv_loop.c),$(sort $(wildcard examples/*.c)))
+examples: $(EXAMPLES:%.c=$(BUILD)/%)
+
+$(BUILD)/examples/%.o: ALL_CPPFLAGS += -D_GNU_SOURCE
+$(BUILD)/examples/libuv_loop.o: ALL_CPPFLAGS += $(shell pkg-config --cflags libuv 2>/dev/null)
+$(BUILD)/examples/libuv_loop: EXAMPLE_LIBS = $(shell pkg-config --libs libuv 2>/dev/null)
+$(BUILD)/examples/capabilities: $(BUILD)/examples/small_engines.o
+$(BUILD)/examples/%: $(BUILD)/examples/%.o $(BUILD)/libclipc.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS) $(EXAMPLE_LIBS)
 
 # ---- vendoring: one file
 
@@ -152,6 +165,6 @@ uninstall:
 clean:
 	rm -rf build build-* dist
 
-.PHONY: all deps test-deps demo test programs checkasm bench bench-peers dist install uninstall clean
+.PHONY: all deps test-deps demo test programs checkasm bench bench-peers examples dist install uninstall clean
 .SECONDARY:
 -include $(OBJS:.o=.d) $(CLI_OBJS:.o=.d) $(HELPER_OBJS:.o=.d) $(TESTS:%.c=$(BUILD)/%.d) $(CHECKASM:%.c=$(BUILD)/%.d)

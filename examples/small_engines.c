@@ -1,6 +1,7 @@
 /* Two small models as engines: see small_engines.h. Both show what the library asks of one:
  *   a loader   does a piece of its work per turn and returns CLIPC_YIELDING in between
- *   compute    keeps what it is at in what the worker owns, sends a chunk per turn, and asks again where the reader is behind */
+ *   compute    keeps what it is at in what the worker owns, sends a chunk per turn, and asks again where the reader is
+ * behind */
 #include "small_engines.h"
 
 #include <math.h>
@@ -244,9 +245,10 @@ enum { SIDE = 120, SAMPLES = 3, MOST_SHAPES = 5 };
 static const struct {
   const char *name;
   int rgb[3];
-} colours[] = {{"red", {215, 30, 35}},     {"orange", {245, 135, 20}}, {"yellow", {245, 215, 35}}, {"green", {40, 160, 60}},
-               {"blue", {35, 80, 215}},    {"purple", {125, 45, 165}}, {"pink", {250, 135, 185}},  {"brown", {120, 72, 35}},
-               {"black", {18, 18, 20}},    {"gray", {130, 130, 132}}};
+} colours[] = {{"red", {215, 30, 35}},    {"orange", {245, 135, 20}}, {"yellow", {245, 215, 35}},
+               {"green", {40, 160, 60}},  {"blue", {35, 80, 215}},    {"purple", {125, 45, 165}},
+               {"pink", {250, 135, 185}}, {"brown", {120, 72, 35}},   {"black", {18, 18, 20}},
+               {"gray", {130, 130, 132}}};
 static const char *const shapes[] = {"circle", "square", "triangle", "star", "cross", "ring", "heart", "diamond"};
 static const char *const numbers[] = {"two", "three", "four", "five"};
 
@@ -274,14 +276,14 @@ static int in_heart(double x, double y) {
 static int in_shape(int shape, double x, double y) {
   const double r = hypot(x, y), t = .36;
   switch (shape) {
-    case 0: return r < 1;
-    case 1: return fabs(x) < .88 && fabs(y) < .88;
-    case 2: return in_triangle(x, y);
-    case 3: return in_star(x, y);
-    case 4: return (fabs(x) < t && fabs(y) < 1) || (fabs(y) < t && fabs(x) < 1);
-    case 5: return r < 1 && r > .56;
-    case 6: return in_heart(x, y);
-    default: return fabs(x) / .72 + fabs(y) / 1.1 < 1;
+  case 0: return r < 1;
+  case 1: return fabs(x) < .88 && fabs(y) < .88;
+  case 2: return in_triangle(x, y);
+  case 3: return in_star(x, y);
+  case 4: return (fabs(x) < t && fabs(y) < 1) || (fabs(y) < t && fabs(x) < 1);
+  case 5: return r < 1 && r > .56;
+  case 6: return in_heart(x, y);
+  default: return fabs(x) / .72 + fabs(y) / 1.1 < 1;
   }
 }
 
@@ -309,9 +311,9 @@ struct placed {
 /* Where each of the shapes goes; several keep a distance. */
 static void place_shapes(struct placed placed[MOST_SHAPES], const struct drawing *drawing, uint64_t *random) {
   if (drawing->count == 1) {
-    placed[0] = (struct placed){drawing->x + random_between(random, -.04, .04),
-                                drawing->y + random_between(random, -.04, .04),
-                                drawing->size * random_between(random, .92, 1.06)};
+    placed[0] =
+        (struct placed){drawing->x + random_between(random, -.04, .04), drawing->y + random_between(random, -.04, .04),
+                        drawing->size * random_between(random, .92, 1.06)};
     return;
   }
   const double size = .235;
@@ -343,8 +345,7 @@ static void paint(uint8_t *rgb, const struct drawing *drawing, uint64_t random) 
     for (int s = 0; s < SAMPLES * SAMPLES; s++)
       n_inside += covers(placed, drawing, (i % SIDE + (s % SAMPLES + .5) / SAMPLES) / SIDE,
                          (i / SIDE + (s / SAMPLES + .5) / SAMPLES) / SIDE);
-    for (int c = 0; c < 3; c++)
-      rgb[3 * i + c] = (uint8_t)(paper + (ink[c] - paper) * n_inside / (SAMPLES * SAMPLES));
+    for (int c = 0; c < 3; c++) rgb[3 * i + c] = (uint8_t)(paper + (ink[c] - paper) * n_inside / (SAMPLES * SAMPLES));
   }
 }
 
@@ -387,10 +388,8 @@ static int draw(clipc_task *task, void *self, void *worker, clipc_call *const *c
 static int load_drawer(clipc_task *task, void *frame, const clipc_loader *loader, clipc_engine *engine,
                        clipc_error *error) {
   (void)task, (void)frame, (void)loader, (void)error;
-  *engine = (clipc_engine){.worker_bytes = sizeof(struct drawer),
-                           .open_worker = open_drawer,
-                           .close_worker = close_writer,
-                           .compute = draw};
+  *engine = (clipc_engine){
+      .worker_bytes = sizeof(struct drawer), .open_worker = open_drawer, .close_worker = close_writer, .compute = draw};
   return CLIPC_OK;
 }
 

@@ -13,11 +13,12 @@ struct small_text {
   int order; /* most characters that decide what the next one is; 0 = 8 */
 };
 
-/* Chunks are words; ends at a line's end of the text, or after max_chunks (0 = 64) words. The same seed, the same words. */
+/* Chunks are words; ends at a line's end of the text, or after max_chunks (0 = 64) words. The same seed, the same
+ * words. */
 clipc_loader small_text_loader(const struct small_text *text);
 
-/* Pictures are 120 x 120; max_chunks (0 = 1) of them, each a little different. "red circle", "three green stars", "yellow heart at
- * the top"; what names no shape that it knows is CLIPC_E_UNSUPPORTED. */
+/* Pictures are 120 x 120; max_chunks (0 = 1) of them, each a little different. "red circle", "three green stars",
+ * "yellow heart at the top"; what names no shape that it knows is CLIPC_E_UNSUPPORTED. */
 clipc_loader small_drawer_loader(void);
 
 #endif

@@ -840,8 +840,8 @@ CLIPC_API void clipc_oneshot_drop_receiver(clipc_oneshot *oneshot);
 /* --------------------------------------------------------- pending results */
 
 /* The result of a request, not there yet. It is completed exactly once, whatever becomes of the request. Poll it, await
- * it in a task, wait for it from outside, give it a callback, or let it come out of a completion queue. It keeps what it
- * needs of its runtime and registry: either may be closed first. */
+ * it in a task, wait for it from outside, give it a callback, or let it come out of a completion queue. It keeps what
+ * it needs of its runtime and registry: either may be closed first. */
 typedef struct clipc_pending clipc_pending;
 
 /* One piece of a stream: some text, or a picture u8 [height, width, 3]. */
@@ -860,7 +860,7 @@ typedef struct clipc_result {
   const float *embeddings;        /* [n_items, dimension]; rows of failed items are zero */
   size_t n_labels;
   const float *probabilities;     /* VISION with labels: [n_items, n_labels]; rows of failed items are zero */
-  const char *text;               /* VISION: the answer about the first picture; TEXT_TO_TEXT: all chunks; NUL-terminated */
+  const char *text;               /* VISION: about the first picture; TEXT_TO_TEXT: all chunks; NUL-terminated */
   size_t text_bytes;
   size_t n_pictures;
   const clipc_chunk *pictures;    /* TEXT_TO_IMAGE: [n_pictures] those that nobody took as chunks before the end */
@@ -877,19 +877,19 @@ CLIPC_API clipc_status clipc_pending_status(const clipc_pending *pending, clipc_
  * clipc_pending_close. */
 CLIPC_API const clipc_result *clipc_pending_result(const clipc_pending *pending);
 
-/* In a task: CLIPC_WAITING until it is complete, then its status, as often as it is asked. _CANCELLED and _TIMED_OUT are
- * also the waiting task's own; clipc_pending_done tells them apart. One task at a time. */
+/* In a task: CLIPC_WAITING until it is complete, then its status, as often as it is asked. _CANCELLED and _TIMED_OUT
+ * are also the waiting task's own; clipc_pending_done tells them apart. One task at a time. */
 CLIPC_API int clipc_pending_await(clipc_task *task, clipc_pending *pending);
 
 /* From a thread outside: blocks until it is complete, then its status and sentence; as often as you like.
  *   timeout_ms  -1 = no limit
- * Also _TIMED_OUT (the request goes on), and _WOULD_DEADLOCK, at once and even when it is complete, from inside a task or a
- * callback. The waiting thread may run the request itself. Threads: safe. */
+ * Also _TIMED_OUT (the request goes on), and _WOULD_DEADLOCK, at once and even when it is complete, from inside a task
+ * or a callback. The waiting thread may run the request itself. Threads: safe. */
 CLIPC_API clipc_status clipc_pending_wait(clipc_pending *pending, int timeout_ms, clipc_error *error);
 
 /* Asks the request to stop: unless it is complete, it is completed here and now with CLIPC_E_CANCELLED, its callback
- * included. What is being computed for it is dropped as soon as the engine comes up for air. Once it is complete nothing
- * happens. Threads: safe. */
+ * included. What is being computed for it is dropped as soon as the engine comes up for air. Once it is complete
+ * nothing happens. Threads: safe. */
 CLIPC_API void clipc_pending_cancel(clipc_pending *pending);
 
 /* Takes the oldest chunk of a stream, in a task. CLIPC_OK with text and rgb both NULL is the end, told after the last
@@ -901,12 +901,12 @@ CLIPC_API int clipc_pending_next_chunk(clipc_task *task, clipc_pending *pending,
 CLIPC_API clipc_status clipc_pending_wait_chunk(clipc_pending *pending, int timeout_ms, clipc_chunk *chunk,
                                                 clipc_error *error);
 
-/* Gives it back: a request under way is cancelled first, but where a callback is to hear of it: that is called all the same,
- * and must then not close it again. NULL is fine. Threads: safe, once. */
+/* Gives it back: a request under way is cancelled first, but where a callback is to hear of it: that is called all the
+ * same, and must then not close it again. NULL is fine. Threads: safe, once. */
 CLIPC_API void clipc_pending_close(clipc_pending *pending);
 
-/* Finished requests in the order of their end, for hosts with many under way. A request with a queue belongs to it: it is
- * closed by whoever takes it out; closed before that, it is cancelled and stays out. */
+/* Finished requests in the order of their end, for hosts with many under way. A request with a queue belongs to it: it
+ * is closed by whoever takes it out; closed before that, it is cancelled and stays out. */
 typedef struct clipc_completions clipc_completions;
 CLIPC_API clipc_status clipc_completions_open(clipc_completions **out, clipc_runtime *runtime, clipc_error *error);
 /* The next finished one, which the caller now closes; NULL when there is none. Threads: safe. */
@@ -954,29 +954,30 @@ typedef struct clipc_input {
 typedef struct clipc_request {
   clipc_capability capability;
   const clipc_input *inputs;     /* [n_inputs]: TEXT for TEXT_EMBEDDING, pictures for IMAGE_EMBEDDING and VISION */
-  size_t n_inputs;               /* 0 for the two that generate; else at least 1, or 0 in a batch, which is done at once */
+  size_t n_inputs;               /* 0 for the two that generate; else at least 1, or 0 in a batch: done at once */
   const char *prompt;            /* what TEXT_TO_TEXT and TEXT_TO_IMAGE go on from; VISION: may be NULL */
   const char *const *labels;     /* VISION: [n_labels] to choose from */
   size_t n_labels;
-  int is_batch;                  /* 1: takes the batch queue, and items fail one by one, whatever n_inputs is; so do two and more */
+  int is_batch;                  /* 1: takes the batch queue, and items fail one by one, whatever n_inputs is; as two
+                                    inputs and more do anyway */
   uint64_t max_chunks;           /* of a stream; 0 = the model's own limit */
   size_t stream_capacity;        /* chunks that wait unread before the model waits for its reader; 0 = it never waits */
   uint64_t seed;                 /* of what models draw by chance */
   int64_t timeout_ms;            /* until it must be complete, waiting and fetching included; else it is completed with
                                     CLIPC_E_TIMED_OUT. 0 = request_timeout_ms of the registry; -1 = none */
-  void (*done)(void *context, clipc_pending *pending); /* called once when it is complete, from any thread, also from inside
-                                    the call that makes or cancels it; NULL = none. It may call everything that does not
-                                    block, clipc_pending_close too; what blocks answers CLIPC_E_WOULD_DEADLOCK */
+  /* Called once when it is complete, from any thread, also from inside the call that makes or cancels it; NULL = none.
+   * It may call everything that does not block, clipc_pending_close too; what blocks answers CLIPC_E_WOULD_DEADLOCK. */
+  void (*done)(void *context, clipc_pending *pending);
   clipc_completions *completions; /* the queue that it comes out of; NULL = none; not together with done */
   void *context;                 /* for done; clipc_pending_context gives it back */
 } clipc_request;
 
 CLIPC_API void *clipc_pending_context(const clipc_pending *pending);
 
-/* The five capabilities as tables of functions, which a user's own model can fill as well as a registry: code that takes a
- * table does not know whose it is. Every function returns a pending result at once and never NULL, but where there is no
- * memory even for that; what cannot be done is told by its status. `more` may be NULL; of it prompt (of VISION), max_chunks,
- * stream_capacity, seed, timeout_ms, done, completions and context are looked at. */
+/* The five capabilities as tables of functions, which a user's own model can fill as well as a registry: code that
+ * takes a table does not know whose it is. Every function returns a pending result at once and never NULL, but where
+ * there is no memory even for that; what cannot be done is told by its status. `more` may be NULL; of it prompt (of
+ * VISION), max_chunks, stream_capacity, seed, timeout_ms, done, completions and context are looked at. */
 typedef struct clipc_image_embedding {
   void *self;
   clipc_pending *(*embed_image)(void *self, const char *path, const clipc_request *more);
@@ -1017,8 +1018,10 @@ typedef struct clipc_text_to_image {
 /* A part of a runtime's memory budget, claimed before memory is taken and given back once. */
 typedef struct clipc_guard clipc_guard;
 
-/* Claims n_bytes. Returns CLIPC_OK; _INVALID; _MEMORY_BUDGET (at once: nothing is evicted for it); _NO_MEMORY. Threads: safe. */
-CLIPC_API clipc_status clipc_memory_claim(clipc_guard **out, clipc_runtime *runtime, uint64_t n_bytes, clipc_error *error);
+/* Claims n_bytes. Returns CLIPC_OK; _INVALID; _MEMORY_BUDGET (at once: nothing is evicted for it); _NO_MEMORY. Threads:
+ * safe. */
+CLIPC_API clipc_status clipc_memory_claim(clipc_guard **out, clipc_runtime *runtime, uint64_t n_bytes,
+                                          clipc_error *error);
 
 /* Gives it back. NULL is fine. Threads: safe. The runtime may have been closed. */
 CLIPC_API void clipc_memory_release(clipc_guard *guard);
@@ -1028,8 +1031,8 @@ CLIPC_API clipc_status clipc_memory_usage(clipc_runtime *runtime, uint64_t *used
 
 /* ------------------------------------------------------------------ engines */
 
-/* A request as an engine sees it: decoded from base64 or fetched already, so that inputs are PATH, BYTES or TEXT. An item
- * whose error is set already (what it names could not be fetched or decoded) is to be passed over. */
+/* A request as an engine sees it: decoded from base64 or fetched already, so that inputs are PATH, BYTES or TEXT. An
+ * item whose error is set already (what it names could not be fetched or decoded) is to be passed over. */
 typedef struct clipc_call clipc_call;
 CLIPC_API const clipc_request *clipc_call_request(const clipc_call *call);
 /* Inputs, or 1 for a prompt. */
@@ -1042,8 +1045,8 @@ CLIPC_API float *clipc_call_embedding(clipc_call *call, size_t item);
 CLIPC_API float *clipc_call_probabilities(clipc_call *call, size_t item);
 /* Where item i's own failure goes; CLIPC_OK at first. */
 CLIPC_API clipc_error *clipc_call_item_error(clipc_call *call, size_t item);
-/* Sends a chunk of a stream; copied. In the engine's compute: CLIPC_OK, CLIPC_WAITING (the reader is behind: return it and
- * ask again), _CANCELLED (nobody waits any more), _LIMIT (max_chunks were sent), _INVALID, _NO_MEMORY. */
+/* Sends a chunk of a stream; copied. In the engine's compute: CLIPC_OK, CLIPC_WAITING (the reader is behind: return it
+ * and ask again), _CANCELLED (nobody waits any more), _LIMIT (max_chunks were sent), _INVALID, _NO_MEMORY. */
 CLIPC_API int clipc_call_send(clipc_task *task, clipc_call *call, const clipc_chunk *chunk);
 /* Sets the text of the result (VISION); copied. CLIPC_OK, _INVALID or _NO_MEMORY. */
 CLIPC_API clipc_status clipc_call_set_text(clipc_call *call, const char *text, size_t n_bytes);
@@ -1058,8 +1061,8 @@ typedef struct clipc_engine {
   clipc_status (*open_worker)(void *self, void **worker, clipc_error *error);
   void (*close_worker)(void *self, void *worker);
   /* Computes n_calls calls of one capability together. It is called in a worker's task until it returns a status:
-   * CLIPC_WAITING as in any task, CLIPC_YIELDING after every piece of some milliseconds (a block of a tower). CLIPC_OK =
-   * every call has its result, or its items' errors; another status fails the calls with *error: where they were
+   * CLIPC_WAITING as in any task, CLIPC_YIELDING after every piece of some milliseconds (a block of a tower). CLIPC_OK
+   * = every call has its result, or its items' errors; another status fails the calls with *error: where they were
    * several, each is computed once more alone, so that one cannot spoil the others. The first call has *at = 0; what it
    * leaves there comes back. When nobody waits for any of the calls any more it is not called again for them, and
    * what comes next begins with *at = 0 anew. */
@@ -1069,14 +1072,14 @@ typedef struct clipc_engine {
   void (*release)(void *self); /* once, when the last worker is gone; may be NULL */
 } clipc_engine;
 
-/* Makes an engine, as a task: run until it returns a status, CLIPC_YIELDING after every few milliseconds. *engine is looked
- * at after CLIPC_OK alone; a sentence goes into *error. One that does not end in time, or is cancelled, is not run again,
- * but for what it waits for, which answers _CANCELLED or _TIMED_OUT once. */
+/* Makes an engine, as a task: run until it returns a status, CLIPC_YIELDING after every few milliseconds. *engine is
+ * looked at after CLIPC_OK alone; a sentence goes into *error. One that does not end in time, or is cancelled, is not
+ * run again, but for what it waits for, which answers _CANCELLED or _TIMED_OUT once. */
 typedef struct clipc_loader clipc_loader;
 struct clipc_loader {
   const char *name;           /* for diagnostics */
   int (*run)(clipc_task *task, void *frame, const clipc_loader *loader, clipc_engine *engine, clipc_error *error);
-  void (*drop)(void *frame);  /* called once when run is over, whatever way: frees what the frame still holds; may be NULL */
+  void (*drop)(void *frame);  /* called once when run is over, whatever way: frees what the frame holds; may be NULL */
   size_t frame_bytes;         /* of the frame, which is all zero at first */
   const void *source, *options; /* what run makes of them; by reference, as long as the model may be loaded (again) */
   size_t max_batch;           /* items that are wanted together; a registry puts its own number here. 0 = 32 */
@@ -1088,8 +1091,8 @@ struct clipc_loader {
  * the prompt's "{}" where there is one; the answer's text is the likeliest label. */
 CLIPC_API clipc_loader clipc_model_loader(const char *path, const clipc_options *options);
 
-/* The engine of a model that is open already, whose memory is its owner's affair: a reference is taken, and given back by
- * release.
+/* The engine of a model that is open already, whose memory is its owner's affair: a reference is taken, and given back
+ * by release.
  *   options  of its workers' sessions; NULL or a max_batch of 0: 32 at once
  * Returns CLIPC_OK, _INVALID, _NO_MEMORY. */
 CLIPC_API clipc_status clipc_model_engine(clipc_engine *out, clipc_model *model, const clipc_session_options *options,
@@ -1097,26 +1100,28 @@ CLIPC_API clipc_status clipc_model_engine(clipc_engine *out, clipc_model *model,
 
 /* ------------------------------------------------------------------ registry */
 
-/* Models by name, with the pools of their workers. A model is loaded by the first request for it, once however many come
- * at the same moment, which wait meanwhile. */
+/* Models by name, with the pools of their workers. A model is loaded by the first request for it, once however many
+ * come at the same moment, which wait meanwhile. */
 typedef struct clipc_registry clipc_registry;
 
 /* The workers of one model for one capability; the registry's. */
 typedef struct clipc_pool clipc_pool;
 
 typedef struct clipc_registry_options {
-  /* How many requests may wait at each worker, and where there is none yet; 0 = the default. Above: CLIPC_E_QUEUE_FULL at
-   * once. Requests of one input wait by what they are for, or by what the input is; those of several in the batch queue. */
+  /* How many requests may wait at each worker, and where there is none yet; 0 = the default. Above: CLIPC_E_QUEUE_FULL
+   * at once. Requests of one input wait by what they are for, or by what the input is; those of several in the batch
+   * queue. */
   size_t image_embed_queue_capacity, text_embed_queue_capacity, vision_queue_capacity; /* [256 each] */
   size_t text_to_text_queue_capacity, text_to_image_queue_capacity;                   /* [256 each] */
-  size_t url_queue_capacity, base64_queue_capacity, batch_queue_capacity; /* [256 each]; of URLs as many more may be fetched */
+  size_t url_queue_capacity, base64_queue_capacity, batch_queue_capacity; /* [256 each]; as many URLs may be fetched */
   int min_workers;            /* that stay when there is nothing to do [1]; -1 = none, and then the model goes too */
-  int max_workers;            /* 1 .. 64 [4, or min_workers]; a cold start makes two where that allows, then one more when all are busy */
+  int max_workers;            /* 1 .. 64 [4, or min_workers]; a cold start makes two where that allows; one more comes
+                                 whenever all are busy */
   int64_t idle_ms;            /* after which a worker above min_workers goes [60,000]; -1 = it stays */
   int64_t request_timeout_ms; /* [60,000]; -1 = none */
   int64_t load_timeout_ms;    /* [600,000]; -1 = none */
   size_t max_batch;           /* items computed together at most [32] */
-  int64_t max_delay_us;       /* that a request may wait for company [0: only what waits already is computed together] */
+  int64_t max_delay_us;       /* that a request may wait for company [0: what waits already is computed together] */
 } clipc_registry_options;
 
 /* Makes a registry on a runtime.
@@ -1125,9 +1130,9 @@ typedef struct clipc_registry_options {
 CLIPC_API clipc_status clipc_registry_open(clipc_registry **out, clipc_runtime *runtime,
                                            const clipc_registry_options *options, clipc_error *error);
 
-/* Completes what is under way with CLIPC_E_SHUTTING_DOWN, ends all workers and frees their models. From a thread outside
- * it waits for that; from inside a task or a callback it happens soon after. NULL is fine. Nothing else may be called with
- * the registry, its pools or its tables afterwards. */
+/* Completes what is under way with CLIPC_E_SHUTTING_DOWN, ends all workers and frees their models. From a thread
+ * outside it waits for that; from inside a task or a callback it happens soon after. NULL is fine. Nothing else may be
+ * called with the registry, its pools or its tables afterwards. */
 CLIPC_API void clipc_registry_close(clipc_registry *registry);
 
 /* Adds a model that a loader makes.
@@ -1139,12 +1144,13 @@ CLIPC_API void clipc_registry_close(clipc_registry *registry);
 CLIPC_API clipc_status clipc_registry_add(clipc_registry *registry, const char *key, int capabilities,
                                           const clipc_loader *loader, clipc_error *error);
 
-/* Adds a CLIP folder or packed file, for the three capabilities that clipc_model_loader is for; what it lacks a tower for
- * fails when it is asked. Path and options are copied. Nothing is opened yet. Returns as clipc_registry_add. */
+/* Adds a CLIP folder or packed file, for the three capabilities that clipc_model_loader is for; what it lacks a tower
+ * for fails when it is asked. Path and options are copied. Nothing is opened yet. Returns as clipc_registry_add. */
 CLIPC_API clipc_status clipc_registry_add_model(clipc_registry *registry, const char *key, const char *path,
                                                 const clipc_options *options, clipc_error *error);
 
-/* Makes a request: at once, without waiting; never NULL, but where there is no memory even for that. It is completed with
+/* Makes a request: at once, without waiting; never NULL, but without a registry or memory even for that. It is done
+ * with
  *   CLIPC_OK                see clipc_pending_result
  *   _INVALID                the request makes no sense
  *   _NO_WORKERS             no model has this key, or the one that has it lacks the capability
@@ -1156,8 +1162,8 @@ CLIPC_API clipc_status clipc_registry_add_model(clipc_registry *registry, const 
  * Threads: safe, in tasks, callbacks and outside. Looking the key up takes no lock. */
 CLIPC_API clipc_pending *clipc_registry_submit(clipc_registry *registry, const char *key, const clipc_request *request);
 
-/* The pool of a model and capability, as long as the registry is open; NULL when there is none. And a request to it, whose
- * capability is not looked at. */
+/* The pool of a model and capability, as long as the registry is open; NULL when there is none. And a request to it,
+ * whose capability is not looked at. */
 CLIPC_API clipc_pool *clipc_registry_pool(clipc_registry *registry, const char *key, clipc_capability capability);
 CLIPC_API clipc_pending *clipc_pool_submit(clipc_pool *pool, const clipc_request *request);
 
@@ -1178,10 +1184,12 @@ CLIPC_API clipc_status clipc_registry_text_to_image(clipc_registry *registry, co
  *   capability, registry_key  the pool's own, said once more: others give _INVALID
  *   loader         for a model that is not loaded; NULL = the one that it was added with. Copied
  *   per_worker_mb  what one worker needs beyond the shared model, in MiB, rounded up; 0 = as the engine says
- *   guard          memory that was claimed for it; it is the worker's from here on, and given back once: when the worker goes, or
- *                  cannot be made (this call's failure included). NULL = it is claimed now, and idle models are evicted for it
+ *   guard          memory that was claimed for it; it is the worker's from here on, and given back once: when the
+ *                  worker goes, or cannot be made (this call's failure included). NULL = it is claimed now, and idle
+ *                                 models are evicted for it
  *   spawned        [out] complete when the worker is ready: CLIPC_OK, _SPAWN_FAILED with the loader's sentence, _LIMIT
- *                  (max_workers are there), _MEMORY_BUDGET, _SHUTTING_DOWN; may be NULL. To be closed, which cancels nothing
+ *                  (max_workers are there), _MEMORY_BUDGET, _SHUTTING_DOWN; may be NULL. To be closed, which cancels
+ *                                 nothing
  * Returns CLIPC_OK; _INVALID, _NO_MEMORY, _SHUTTING_DOWN. Threads: safe. */
 CLIPC_API clipc_status clipc_pool_spawn_worker(clipc_pool *pool, clipc_capability capability, const char *registry_key,
                                                const clipc_loader *loader, uint64_t per_worker_mb, clipc_guard *guard,
@@ -1210,18 +1218,19 @@ typedef struct clipc_worker_info {
   uint64_t n_done;
 } clipc_worker_info;
 
-/* What a pool's workers are doing: fills at most n infos, those that have gone included, and returns how many there are. */
+/* What a pool's workers are doing: fills at most n infos, those that have gone included, and returns how many there
+ * are. */
 CLIPC_API size_t clipc_pool_workers(const clipc_pool *pool, clipc_worker_info *infos, size_t n);
 
-/* Asks a worker whether it works: it really runs the model, on a small input of its capability, as soon as it is not busy. A
- * worker that fails is dead, and replaced.
+/* Asks a worker whether it works: it really runs the model, on a small input of its capability, as soon as it is not
+ * busy. A worker that fails is dead, and replaced.
  *   worker  its number in clipc_pool_workers
  *   more    as in the tables; may be NULL
  * Completed with CLIPC_OK, what the model says, or _NO_WORKERS (there is no worker of that number). */
 CLIPC_API clipc_pending *clipc_pool_ping(clipc_pool *pool, size_t worker, const clipc_request *more);
 
-/* Tells a model's workers to finish what waits at them and go, and frees it, until the next request. CLIPC_OK (also when it is
- * not loaded); _INVALID; _NO_WORKERS (no such key). It happens soon after. */
+/* Tells a model's workers to finish what waits at them and go, and frees it, until the next request. CLIPC_OK (also
+ * when it is not loaded); _INVALID; _NO_WORKERS (no such key). It happens soon after. */
 CLIPC_API clipc_status clipc_registry_evict(clipc_registry *registry, const char *key, clipc_error *error);
 
 /* What has been counted since the registry was opened. Numbers of one moment need not fit together to the last one. */
@@ -1231,18 +1240,19 @@ typedef struct clipc_metrics {
   uint64_t by_status[CLIPC_N_STATUSES];          /* completed, by clipc_status */
   uint64_t by_capability[CLIPC_N_CAPABILITIES];  /* made */
   uint64_t n_under_way;
-  uint64_t n_items, n_batches, n_batched;        /* items computed; in how many computations; how many requests shared one */
+  uint64_t n_items, n_batches, n_batched;        /* items computed; computations; requests that shared one */
   uint64_t n_loads, n_evictions;                 /* of models */
   uint64_t n_spawned, n_lost;                    /* workers; those that died without being told to go */
   uint64_t workers[CLIPC_N_WORKER_STATES];       /* now, by clipc_worker_state */
-  uint64_t queued_us[CLIPC_N_BUCKETS];           /* requests that waited less than 2^i microseconds before they were computed, */
-  uint64_t computing_us[CLIPC_N_BUCKETS];        /* and were computed in less than that; each in the first bucket that fits */
+  /* Requests that waited, and were computed, in less than 2^i microseconds; each is in the first bucket that fits. */
+  uint64_t queued_us[CLIPC_N_BUCKETS], computing_us[CLIPC_N_BUCKETS];
   uint64_t memory_used_bytes, memory_budget_bytes; /* of the runtime */
 } clipc_metrics;
 CLIPC_API clipc_status clipc_registry_metrics(clipc_registry *registry, clipc_metrics *out, clipc_error *error);
 
 /* Writes a line for each model, pool and worker, as clipc_runtime_dump does for tasks. Threads: safe. */
-CLIPC_API void clipc_registry_dump(clipc_registry *registry, void (*write)(void *context, const char *line), void *context);
+CLIPC_API void clipc_registry_dump(clipc_registry *registry, void (*write)(void *context, const char *line),
+                                   void *context);
 
 /* ----------------------------------------------------------------- process */
 

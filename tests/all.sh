@@ -21,5 +21,5 @@ set -- "$@" aarch64 "sh tests/compilers.sh aarch64-linux-gnu-gcc -O1"
 for test in $tests; do set -- "$@" "$test (sanitizers)" "$san/tests/$test"; done
 set -- "$@" "cli (sanitizers)" "sh tests/cli.sh $san/clipc models/tiny"
 set -- "$@" threads "sh tests/tsan.sh $build"
-set -- "$@" weights_tools "sh tests/python.sh"
+set -- "$@" weights_tools "sh tests/python.sh $build"
 sh tests/run.sh "$@"

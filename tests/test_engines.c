@@ -1,5 +1,5 @@
-/* Models of a user's own behind a registry: one that goes on from a prompt, one that draws what a caption says. That the
- * drawings show it is for the bundled CLIP to say. */
+/* Models of a user's own behind a registry: one that goes on from a prompt, one that draws what a caption says. That
+ * the drawings show it is for the bundled CLIP to say. */
 #include "../examples/small_engines.h"
 #include "fake_engine.h"
 
@@ -8,12 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char story[] =
-    "the red car stood before the house under the moon and nobody came to fetch it.\n"
-    "the yellow fish swam under the blue boat and the boat went to the house by the river.\n"
-    "a green star fell into the river and the fish took it for a flower.\n"
-    "the moon saw the red car and the red car saw the moon until the sun came.\n"
-    "when the sun came the red car went home and the blue boat slept by the river.\n";
+static const char story[] = "the red car stood before the house under the moon and nobody came to fetch it.\n"
+                            "the yellow fish swam under the blue boat and the boat went to the house by the river.\n"
+                            "a green star fell into the river and the fish took it for a flower.\n"
+                            "the moon saw the red car and the red car saw the moon until the sun came.\n"
+                            "when the sun came the red car went home and the blue boat slept by the river.\n";
 static const struct small_text text = {.text = story, .n_bytes = sizeof story - 1};
 
 struct models {
@@ -139,8 +138,9 @@ static uint8_t *as_pnm(const clipc_chunk *picture, size_t *n_bytes) {
 }
 
 static void test_draws_what_it_says(void **state) {
-  static const char *const labels[] = {"red circle",   "blue square",       "green star",           "yellow heart at the top",
-                                       "purple cross", "three green stars", "five purple circles", "blue diamond"};
+  static const char *const labels[] = {
+      "red circle",   "blue square",       "green star",          "yellow heart at the top",
+      "purple cross", "three green stars", "five purple circles", "blue diamond"};
   const struct models *m = *state;
   int n_right = 0, n = 0;
   for (size_t l = 0; l < COUNT(labels); l++) {
@@ -184,8 +184,9 @@ static void test_drawing_fails(void **state) {
   assert_null(chunk.rgb);
   assert_int_equal(clipc_pending_result(pending)->n_pictures, 0);
   clipc_pending_close(pending);
-  assert_int_equal(wait_and_close(clipc_pool_ping(clipc_registry_pool(m->registry, "drawer", CLIPC_TEXT_TO_IMAGE), 0, NULL)),
-                   CLIPC_OK);
+  assert_int_equal(
+      wait_and_close(clipc_pool_ping(clipc_registry_pool(m->registry, "drawer", CLIPC_TEXT_TO_IMAGE), 0, NULL)),
+      CLIPC_OK);
 }
 
 /* ---- a table that a user fills: code that takes one does not know whose it is */
@@ -211,8 +212,9 @@ static void test_a_table_of_ones_own(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_goes_on),           cmocka_unit_test(test_stream_of_words), cmocka_unit_test(test_many_at_once),
-      cmocka_unit_test(test_draws_what_it_says), cmocka_unit_test(test_drawing_fails),   cmocka_unit_test(test_a_table_of_ones_own),
+      cmocka_unit_test(test_goes_on),       cmocka_unit_test(test_stream_of_words),
+      cmocka_unit_test(test_many_at_once),  cmocka_unit_test(test_draws_what_it_says),
+      cmocka_unit_test(test_drawing_fails), cmocka_unit_test(test_a_table_of_ones_own),
   };
   return cmocka_run_group_tests(tests, open_models, close_models);
 }

@@ -230,8 +230,12 @@ static void test_allocations(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_guards),    cmocka_unit_test(test_shared_once),     cmocka_unit_test(test_least_recently_used_goes),
-      cmocka_unit_test(test_too_large), cmocka_unit_test(test_resident),        cmocka_unit_test(test_clip_is_counted),
+      cmocka_unit_test(test_guards),
+      cmocka_unit_test(test_shared_once),
+      cmocka_unit_test(test_least_recently_used_goes),
+      cmocka_unit_test(test_too_large),
+      cmocka_unit_test(test_resident),
+      cmocka_unit_test(test_clip_is_counted),
       cmocka_unit_test(test_allocations),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

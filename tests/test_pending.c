@@ -142,7 +142,8 @@ static void test_time_limit(void **state) {
   for (int i = 0; i < 6; i++) pending[i] = clipc_registry_submit(world->registry, "fake", &request);
   request.timeout_ms = -1;
   clipc_pending *patient = clipc_registry_submit(world->registry, "fake", &request);
-  for (int i = 0; i < 6; i++) assert_int_equal(wait_and_close(pending[i]), CLIPC_E_TIMED_OUT); /* queued and computing */
+  for (int i = 0; i < 6; i++)
+    assert_int_equal(wait_and_close(pending[i]), CLIPC_E_TIMED_OUT); /* queued and computing */
   assert_false(clipc_pending_done(patient));
   world->fake.gate = 0;
   assert_int_equal(wait_and_close(patient), CLIPC_OK);
@@ -322,7 +323,8 @@ static void test_stream(void **state) {
   struct world *world = *state;
   clipc_text_to_text table;
   assert_int_equal(clipc_registry_text_to_text(world->registry, "fake", &table, NULL), CLIPC_OK);
-  clipc_pending *pending = table.generate(table.self, "p", NULL); /* nobody takes chunks: the text is there all the same */
+  clipc_pending *pending =
+      table.generate(table.self, "p", NULL); /* nobody takes chunks: the text is there all the same */
   assert_int_equal(clipc_pending_wait(pending, 20000, NULL), CLIPC_OK);
   const clipc_result *result = clipc_pending_result(pending);
   assert_int_equal(strncmp(result->text, "0 1 2 3 ", 8), 0);
@@ -341,7 +343,8 @@ static void test_stream(void **state) {
   pending = table.generate(table.self, "p", &more);
   assert_int_equal(clipc_pending_wait(pending, 50, NULL), CLIPC_E_TIMED_OUT); /* the model waits for its reader */
   int n = 0;
-  while (clipc_pending_wait_chunk(pending, 20000, &chunk, NULL) == CLIPC_OK && chunk.text) assert_int_equal(atoi(chunk.text), n++);
+  while (clipc_pending_wait_chunk(pending, 20000, &chunk, NULL) == CLIPC_OK && chunk.text)
+    assert_int_equal(atoi(chunk.text), n++);
   assert_int_equal(n, 40);
   clipc_pending_close(pending);
   more.max_chunks = 5;
@@ -383,8 +386,7 @@ static void test_stream_in_a_task(void **state) {
   static const clipc_task_kind kind = {.name = "reader", .run = read_chunks, .frame_bytes = sizeof(struct reader)};
   struct world *world = *state;
   for (size_t capacity = 0; capacity < 4; capacity++) {
-    const clipc_request request = {
-        .capability = CLIPC_TEXT_TO_TEXT, .prompt = "p", .stream_capacity = capacity};
+    const clipc_request request = {.capability = CLIPC_TEXT_TO_TEXT, .prompt = "p", .stream_capacity = capacity};
     clipc_pending *pending = clipc_registry_submit(world->registry, "fake", &request);
     clipc_task *task;
     assert_int_equal(clipc_spawn(&task, world->runtime, &kind, &(struct reader){.pending = pending}, NULL), CLIPC_OK);
@@ -400,8 +402,8 @@ static void test_stream_in_a_task(void **state) {
 
 static void test_invalid(void **state) {
   struct world *world = *state;
-  const clipc_input text = {CLIPC_INPUT_TEXT, "x", 0}, picture = {CLIPC_INPUT_PATH, "x", 0}, none = {CLIPC_INPUT_TEXT, NULL, 0},
-                    odd = {(clipc_input_kind)9, "x", 0};
+  const clipc_input text = {CLIPC_INPUT_TEXT, "x", 0}, picture = {CLIPC_INPUT_PATH, "x", 0},
+                    none = {CLIPC_INPUT_TEXT, NULL, 0}, odd = {(clipc_input_kind)9, "x", 0};
   const char *label = "x";
   const clipc_request requests[] = {
       {.capability = (clipc_capability)7, .inputs = &text, .n_inputs = 1},

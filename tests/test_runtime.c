@@ -440,6 +440,37 @@ static void heart_beats_while_computing(void **state) {
   assert_true(n_ticks >= 20);
 }
 
+/* ---- who has watched the timers and is busy now lets another thread do so */
+
+static atomic_bool was_reached;
+static int reach(clipc_task *task, void *frame) {
+  int status = clipc_task_sleep(task, ((struct sleeper *)frame)->ns);
+  if (status == CLIPC_OK) atomic_store(&was_reached, true);
+  return status;
+}
+static int be_busy(clipc_task *task, void *frame) {
+  int status = clipc_task_sleep(task, ((struct sleeper *)frame)->ns);
+  if (status != CLIPC_OK) return status;
+  for (int64_t end = now_ns() + 5000000000; !atomic_load(&was_reached);)
+    if (now_ns() > end) return CLIPC_E_TIMED_OUT;
+  return CLIPC_OK;
+}
+static void somebody_watches_the_timers(void **state) {
+  (void)state;
+  static const clipc_task_kind busy_kind = {.name = "busy", .run = be_busy, .frame_bytes = sizeof(struct sleeper)};
+  static const clipc_task_kind other_kind = {.name = "other", .run = reach, .frame_bytes = sizeof(struct sleeper)};
+  clipc_runtime *runtime = open_runtime(2);
+  for (int i = 0; i < 5; i++) {
+    atomic_store(&was_reached, false);
+    clipc_task *busy = start(runtime, &busy_kind, &(struct sleeper){.ns = 2000000});
+    clipc_task *other = start(runtime, &other_kind, &(struct sleeper){.ns = 8000000});
+    usleep(20000); /* this thread would help */
+    assert_int_equal(finish(busy), CLIPC_OK);
+    assert_int_equal(finish(other), CLIPC_OK);
+  }
+  clipc_runtime_close(runtime);
+}
+
 /* ---- fork, and the shared runtime: in this order, for the shared one can be made once */
 
 static void write_nothing(void *context, const char *line) { (void)context, (void)line; }
@@ -553,6 +584,7 @@ int main(void) {
       cmocka_unit_test(nothing_is_left_behind),
       cmocka_unit_test(stubborn_tasks_are_dropped),
       cmocka_unit_test(idle_threads_sleep),
+      cmocka_unit_test(somebody_watches_the_timers),
       cmocka_unit_test(heart_beats_while_computing),
       cmocka_unit_test(children_have_no_runtime),
       cmocka_unit_test(shared_ends_for_good),

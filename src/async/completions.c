@@ -125,8 +125,7 @@ int clipc_completions_await(clipc_task *task, clipc_completions *completions) {
 }
 
 clipc_status clipc_completions_wait(clipc_completions *completions, int timeout_ms, clipc_error *error) {
-  if (completions == NULL)
-    return clipc__fail(error, CLIPC_E_INVALID, "clipc_completions_wait: completions is NULL");
+  if (completions == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_completions_wait: completions is NULL");
   if (clipc__must_not_block())
     return clipc__fail(error, CLIPC_E_WOULD_DEADLOCK,
                        "clipc_completions_wait: called from inside a task or a callback");

@@ -1,7 +1,8 @@
 /* Our CLIP as an engine, by the calls that a user has: a session per worker, one clipc_step per turn.
  *
  *   calls --pieces of max_batch items--> clipc_begin_images / _texts --steps--> rows --> each call's vectors
- *   VISION: then each call's labels become vectors, unless they are the last ones, and softmax of the logits is the answer
+ *   VISION: then each call's labels become vectors, unless they are the last ones, and softmax of the logits is the
+ * answer
  *
  * Items are the same whoever shares their piece. What a model and its sessions take is counted by an allocator between
  * theirs and the user's, for the memory governor. */
@@ -17,7 +18,7 @@
 struct clip_model {
   clipc_allocator inner;   /* of all zeros: malloc */
   clipc_allocator counted; /* theirs, which counts */
-  atomic_size_t n_bytes; /* that the model and its sessions have */
+  atomic_size_t n_bytes;   /* that the model and its sessions have */
   clipc_model *model;
   size_t max_batch;
   bool raw; /* as clipc_session_options */
@@ -83,13 +84,13 @@ struct clip_labels {
 struct clip_worker {
   struct clip_model *clip;
   clipc_session *session;
-  clipc_image *images;     /* of a piece: [max_batch] each */
+  clipc_image *images; /* of a piece: [max_batch] each */
   clipc_text *texts;
   struct clip_item *items;
   clipc_error *errors;
-  float *rows;             /* [max_batch, dimension] */
+  float *rows; /* [max_batch, dimension] */
   size_t n_piece;
-  struct clip_item next;   /* the first item that was in no piece yet */
+  struct clip_item next; /* the first item that was in no piece yet */
   struct clip_labels labels;
 };
 
@@ -251,7 +252,8 @@ static clipc_status answer_call(struct clip_worker *w, clipc_call *call, clipc_e
 static void check_labels(clipc_call *const *calls, size_t n_calls) {
   for (size_t c = 0; c < n_calls; c++)
     for (size_t i = 0; clipc_call_request(calls[c])->n_labels == 0 && i < clipc_call_items(calls[c]); i++)
-      clipc__fail(clipc_call_item_error(calls[c], i), CLIPC_E_UNSUPPORTED, "a CLIP chooses among labels; there are none");
+      clipc__fail(clipc_call_item_error(calls[c], i), CLIPC_E_UNSUPPORTED,
+                  "a CLIP chooses among labels; there are none");
 }
 
 /* ---- computing */
@@ -266,7 +268,8 @@ static clipc_status clip_step(struct clip_worker *w, int *done, clipc_error *err
 }
 
 /* Goes through the calls' labels; next.call is the one whose turn it is. */
-static int compute_labels(struct clip_worker *w, clipc_call *const *calls, size_t n_calls, int *at, clipc_error *error) {
+static int compute_labels(struct clip_worker *w, clipc_call *const *calls, size_t n_calls, int *at,
+                          clipc_error *error) {
   clipc_status status = CLIPC_OK;
   for (; w->next.call < n_calls && status == CLIPC_OK; w->next.call++) {
     clipc_call *call = calls[w->next.call];
@@ -289,35 +292,35 @@ static int clip_turn(struct clip_worker *w, clipc_call *const *calls, size_t n_c
   clipc_status status;
   int done = 0;
   switch (*at) {
-    case CLIP_START:
-      w->next = (struct clip_item){0, 0};
-      if (capability == CLIPC_VISION) check_labels(calls, n_calls);
-      /* fallthrough */
-    case CLIP_GATHER:
-      gather_items(w, calls, n_calls);
-      *at = CLIP_PIECE;
-      if (w->n_piece > 0) {
-        status = begin_piece(w, capability == CLIPC_TEXT_EMBEDDING, error);
-        return status == CLIPC_OK ? CLIPC_YIELDING : (int)status;
-      }
-      if (capability != CLIPC_VISION) return CLIPC_OK;
-      *at = CLIP_LABELS;
-      w->next = (struct clip_item){0, 0};
-      return compute_labels(w, calls, n_calls, at, error);
-    case CLIP_PIECE:
-      if ((status = clip_step(w, &done, error)) != CLIPC_OK) return (int)status;
-      if (done) {
-        hand_out(w, calls);
-        *at = CLIP_GATHER;
-        if (capability != CLIPC_VISION && w->next.call == n_calls) return CLIPC_OK;
-      }
-      return CLIPC_YIELDING;
-    case CLIP_LABELS_STEP:
-      status = clipc_step(w->session, &done, error);
-      if (status != CLIPC_OK) return (int)status; /* a label that is no text */
-      if (!done) return CLIPC_YIELDING;
-      return compute_labels(w, calls, n_calls, at, error);
-    default: return CLIPC_E_INVALID;
+  case CLIP_START:
+    w->next = (struct clip_item){0, 0};
+    if (capability == CLIPC_VISION) check_labels(calls, n_calls);
+    /* fallthrough */
+  case CLIP_GATHER:
+    gather_items(w, calls, n_calls);
+    *at = CLIP_PIECE;
+    if (w->n_piece > 0) {
+      status = begin_piece(w, capability == CLIPC_TEXT_EMBEDDING, error);
+      return status == CLIPC_OK ? CLIPC_YIELDING : (int)status;
+    }
+    if (capability != CLIPC_VISION) return CLIPC_OK;
+    *at = CLIP_LABELS;
+    w->next = (struct clip_item){0, 0};
+    return compute_labels(w, calls, n_calls, at, error);
+  case CLIP_PIECE:
+    if ((status = clip_step(w, &done, error)) != CLIPC_OK) return (int)status;
+    if (done) {
+      hand_out(w, calls);
+      *at = CLIP_GATHER;
+      if (capability != CLIPC_VISION && w->next.call == n_calls) return CLIPC_OK;
+    }
+    return CLIPC_YIELDING;
+  case CLIP_LABELS_STEP:
+    status = clipc_step(w->session, &done, error);
+    if (status != CLIPC_OK) return (int)status; /* a label that is no text */
+    if (!done) return CLIPC_YIELDING;
+    return compute_labels(w, calls, n_calls, at, error);
+  default: return CLIPC_E_INVALID;
   }
 }
 

@@ -1,5 +1,5 @@
-/* The keeper of a registry: one task that changes its pools. It looks when its attention was called - a request found no
- * seat or all were busy, a load or a worker came to its end, somebody ordered a worker or an eviction - and when a
+/* The keeper of a registry: one task that changes its pools. It looks when its attention was called - a request found
+ * no seat or all were busy, a load or a worker came to its end, somebody ordered a worker or an eviction - and when a
  * deadline or an idle worker's time is over; where there is neither it sleeps.
  *   cold          two workers, and the model is loaded            all busy     one more, where the budget allows
  *   a worker died one in its place                                idle         down to min_workers
@@ -46,8 +46,7 @@ static void empty_channels(struct clipc__seat *seat) {
   for (int channel = 0; channel <= CLIPC__SEAT_HEALTH; channel++)
     while (clipc_channel_try_receive(seat->channels[channel], &pending) == CLIPC_OK) {
       atomic_fetch_sub(&seat->load, 1);
-      if (channel == CLIPC__SEAT_HEALTH)
-        clipc__pending_fail(pending, CLIPC_E_NO_WORKERS, "the worker has gone");
+      if (channel == CLIPC__SEAT_HEALTH) clipc__pending_fail(pending, CLIPC_E_NO_WORKERS, "the worker has gone");
       if (clipc_pending_done(pending))
         clipc__pending_release(pending);
       else

@@ -9,7 +9,7 @@ struct loading {
   int at;
   struct clipc__entry *entry; /* with a reference to its registry */
   clipc_loader loader;
-  void *frame;                /* the loader's */
+  void *frame; /* the loader's */
   clipc_engine engine;
   bool has_engine, is_begun;
   clipc_guard *guard, *more;
@@ -38,8 +38,7 @@ static int run_loader(clipc_task *task, struct loading *loading) {
     return CLIPC_OK;
   }
   if (loading_is_late(task, loading)) return loading_late(loading);
-  if (clipc_task_cancelled(task))
-    return (int)clipc__fail(&loading->error, CLIPC_E_CANCELLED, "loading was cancelled");
+  if (clipc_task_cancelled(task)) return (int)clipc__fail(&loading->error, CLIPC_E_CANCELLED, "loading was cancelled");
   if (status == CLIPC_WAITING) return clipc__task_blocked(task) == CLIPC_OK ? CLIPC_WAITING : loading_late(loading);
   if (status != CLIPC_YIELDING && loading->error.status == CLIPC_OK)
     clipc__fail(&loading->error, (clipc_status)status, "%s", clipc_status_name((clipc_status)status));

@@ -97,7 +97,8 @@ static clipc_status over_budget(struct clipc__memory *memory, uint64_t n_bytes, 
   clipc__lock(&memory->lock);
   uint64_t used = memory->used;
   clipc__unlock(&memory->lock);
-  return clipc__fail(error, CLIPC_E_MEMORY_BUDGET, "%llu bytes are wanted, and of the budget of %llu bytes %llu are taken",
+  return clipc__fail(error, CLIPC_E_MEMORY_BUDGET,
+                     "%llu bytes are wanted, and of the budget of %llu bytes %llu are taken",
                      (unsigned long long)n_bytes, (unsigned long long)memory->budget, (unsigned long long)used);
 }
 

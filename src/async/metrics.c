@@ -17,8 +17,8 @@ const char *clipc_capability_name(clipc_capability capability) {
 }
 
 const char *clipc_worker_state_name(clipc_worker_state state) {
-  static const char *const names[CLIPC_N_WORKER_STATES] = {"None",       "Spawning", "Loading", "Ready", "Processing",
-                                                           "Idle",       "Evicting", "Dead",    "Failed"};
+  static const char *const names[CLIPC_N_WORKER_STATES] = {"None", "Spawning", "Loading", "Ready", "Processing",
+                                                           "Idle", "Evicting", "Dead",    "Failed"};
   return (unsigned)state < CLIPC_N_WORKER_STATES ? names[state] : "None";
 }
 

@@ -16,7 +16,7 @@
 #include <unistd.h>
 #endif
 
-enum { LOCK_LOOKS = 32 };
+enum { LOCK_LOOKS = 32, HAND_OVER_NS = 20000000 };
 
 void clipc__lock(struct clipc__lock *lock) {
   for (int looks = 0; atomic_exchange_explicit(&lock->held, 1, memory_order_acquire);)
@@ -70,6 +70,17 @@ void clipc__park_found(struct clipc__worker *worker) {
   if (atomic_fetch_sub(&runtime->park.n_searching, 1) == 1 && clipc__queue_any(runtime)) clipc__park_wake_one(runtime);
 }
 
+/* Another sleeper is to watch, if something to watch for is near. */
+void clipc__park_hand_over(struct clipc__worker *worker) {
+  clipc_runtime *runtime = worker->runtime;
+  worker->has_watched = false;
+  if (atomic_load(&runtime->park.n_asleep) == 0) return;
+  if (atomic_load(&runtime->poller.n_watched) == 0 &&
+      atomic_load(&runtime->wheel.next_ns) > clipc__clock_ns() + HAND_OVER_NS)
+    return;
+  wake_some(runtime, 1, false);
+}
+
 void clipc__park_sleep(struct clipc__worker *worker, unsigned jobs_seen) {
   clipc_runtime *runtime = worker->runtime;
   struct clipc__park *park = &runtime->park;
@@ -95,6 +106,7 @@ void clipc__park_sleep(struct clipc__worker *worker, unsigned jobs_seen) {
   clipc__lock(&park->lock);
   bool was_woken = !unsleep(park, worker, false);
   if (watches) park->watcher = NULL;
+  worker->has_watched = watches;
   clipc__unlock(&park->lock);
   if (was_woken && !watches && !stays)
     while (sem_wait(&worker->wake) != 0) continue; /* the wake-up that came too late */

@@ -49,7 +49,8 @@ static bool keep_pictures(clipc_pending *pending) {
   pending->is_kept = true; /* the list stays from here on */
   pending->unread = pending->first_chunk;
   size_t n = 0;
-  for (const struct clipc__piece *piece = pending->first_chunk; piece; piece = piece->next) n += piece->chunk.rgb != NULL;
+  for (const struct clipc__piece *piece = pending->first_chunk; piece; piece = piece->next)
+    n += piece->chunk.rgb != NULL;
   clipc__unlock(&pending->lock);
   if (n == 0) return true;
   clipc_chunk *pictures = clipc__alloc(&pending->allocator, n, sizeof *pictures);
@@ -246,8 +247,8 @@ clipc_status clipc_pending_wait_chunk(clipc_pending *pending, int timeout_ms, cl
 
 static struct clipc__piece *copy_chunk(const clipc_allocator *allocator, const clipc_chunk *chunk) {
   size_t n_bytes = chunk->text_bytes, rows = 0;
-  if (chunk->rgb && (!clipc__multiply(&rows, (size_t)chunk->height, (size_t)chunk->width) ||
-                     !clipc__multiply(&n_bytes, rows, 3)))
+  if (chunk->rgb &&
+      (!clipc__multiply(&rows, (size_t)chunk->height, (size_t)chunk->width) || !clipc__multiply(&n_bytes, rows, 3)))
     return NULL;
   if (n_bytes > SIZE_MAX - sizeof(struct clipc__piece) - 1) return NULL;
   struct clipc__piece *piece = clipc__alloc(allocator, 1, sizeof *piece + n_bytes + 1);

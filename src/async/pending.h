@@ -12,16 +12,17 @@ struct clipc__fetch;
 /* The channels of a worker that carry requests. */
 enum clipc__queue { CLIPC__QUEUE_SINGLE, CLIPC__QUEUE_URL, CLIPC__QUEUE_BASE64, CLIPC__QUEUE_BATCH, CLIPC__N_QUEUES };
 
-/* A request as an engine sees it. All that the request points to lies behind the pending result, but what was fetched. */
+/* A request as an engine sees it. All that the request points to lies behind the pending result, but what was fetched.
+ */
 struct clipc_call {
   clipc_request request;
-  clipc_input *inputs;          /* request.inputs */
-  size_t n_items;               /* inputs, or 1 where there is only a prompt */
-  clipc_error *item_errors;     /* [n_items] */
-  size_t dimension;             /* of the rows of embeddings */
-  float *embeddings;            /* [n_items, dimension]; NULL until an engine asks */
-  bool embeddings_apart;        /* in memory of their own */
-  float *probabilities;         /* [n_items, n_labels], VISION */
+  clipc_input *inputs;      /* request.inputs */
+  size_t n_items;           /* inputs, or 1 where there is only a prompt */
+  clipc_error *item_errors; /* [n_items] */
+  size_t dimension;         /* of the rows of embeddings */
+  float *embeddings;        /* [n_items, dimension]; NULL until an engine asks */
+  bool embeddings_apart;    /* in memory of their own */
+  float *probabilities;     /* [n_items, n_labels], VISION */
   struct clipc__bytes text;
   size_t n_sent;                /* chunks */
   struct clipc__fetch **bodies; /* [n_inputs] of URLs, NULL where there is none; kept as long as the call */
@@ -48,15 +49,15 @@ struct clipc_pending {
   enum clipc__queue queue;
   struct clipc_pool *pool; /* whose list it is in until it is complete; NULL = none */
   struct clipc__seat *seat;
-  clipc_pending *next, *previous; /* in the pool's list */
-  clipc_pending *next_waiting;    /* in the pool's backlog, then in the queue of finished ones */
+  clipc_pending *next, *previous;                /* in the pool's list */
+  clipc_pending *next_waiting;                   /* in the pool's backlog, then in the queue of finished ones */
   int64_t submitted_ns, started_ns, deadline_ns; /* 0 = none */
 };
 
-/* The copy of a request, with room for rows of `dimension` (0 = not known yet); two references. The request may be NULL.
- * It is not looked at whether the request makes sense. */
-CLIPC_PRIVATE clipc_status clipc__pending_make(clipc_pending **out, clipc_runtime *runtime, const clipc_request *request,
-                                               size_t dimension, clipc_error *error);
+/* The copy of a request, with room for rows of `dimension` (0 = not known yet); two references. The request may be
+ * NULL. It is not looked at whether the request makes sense. */
+CLIPC_PRIVATE clipc_status clipc__pending_make(clipc_pending **out, clipc_runtime *runtime,
+                                               const clipc_request *request, size_t dimension, clipc_error *error);
 /* NULL, or what is wrong with a request. */
 CLIPC_PRIVATE const char *clipc__request_fault(const clipc_request *request);
 CLIPC_PRIVATE clipc_pending *clipc__pending_retain(clipc_pending *pending);

@@ -254,7 +254,9 @@ void clipc__registry_attend(clipc_registry *registry) {
   clipc__waiter_wake(&registry->keeper);
 }
 
-static bool keeper_is_over(const void *registry) { return atomic_load(&((const clipc_registry *)registry)->keeper_over); }
+static bool keeper_is_over(const void *registry) {
+  return atomic_load(&((const clipc_registry *)registry)->keeper_over);
+}
 
 void clipc_registry_close(clipc_registry *registry) {
   if (registry == NULL) return;

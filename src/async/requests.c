@@ -128,7 +128,8 @@ clipc_status clipc__pending_make(clipc_pending **out, clipc_runtime *runtime, co
   clipc_call *call = &pending->call;
   call->request = *request;
   lay_out_call(&room, call, request, dimension);
-  for (size_t i = 0; i < call->n_items; i++) call->item_errors[i].status = CLIPC_OK, call->item_errors[i].message[0] = 0;
+  for (size_t i = 0; i < call->n_items; i++)
+    call->item_errors[i].status = CLIPC_OK, call->item_errors[i].message[0] = 0;
   if (call->bodies) memset(call->bodies, 0, request->n_inputs * sizeof *call->bodies);
   if (call->probabilities) memset(call->probabilities, 0, call->n_items * request->n_labels * sizeof(float));
   call->text.allocator = pending->allocator = *allocator;

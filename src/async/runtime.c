@@ -79,6 +79,7 @@ bool clipc__runtime_turn(struct clipc__worker *worker) {
   clipc_task *task = clipc__queue_take(worker);
   if (task == NULL) return false;
   if (worker->searching) clipc__park_found(worker);
+  if (worker->has_watched && !task->kind->is_short) clipc__park_hand_over(worker);
   clipc__task_turn(task);
   return true;
 }

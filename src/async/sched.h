@@ -93,6 +93,7 @@ struct clipc__worker {
   int64_t looked_ns;
   clipc_task *next;       /* woken last by this worker: its data are warm */
   bool searching, computed, between; /* computed: something long, since it was last looked at */
+  bool has_watched;       /* it has just left the descriptors and timers alone */
   int64_t io_looked_ns;
   uint64_t random;
   atomic_llong n_started, n_ended; /* tasks, by this worker */
@@ -165,6 +166,7 @@ CLIPC_PRIVATE void clipc__park_wake_one(clipc_runtime *runtime);     /* a task i
 CLIPC_PRIVATE void clipc__park_wake(clipc_runtime *runtime, int n);
 CLIPC_PRIVATE void clipc__park_sleep(struct clipc__worker *worker, unsigned jobs_seen);
 CLIPC_PRIVATE void clipc__park_found(struct clipc__worker *worker); /* it was searching and has found something */
+CLIPC_PRIVATE void clipc__park_hand_over(struct clipc__worker *worker); /* it has watched, and may now be busy for long */
 
 /* ---- runtimes (runtime.c) */
 

@@ -1,8 +1,8 @@
 /* From a request to the channel of a worker. What has URLs goes by way of a task that fetches them, so that no worker
- * waits for a network. Of two seats drawn by chance the one with less to do gets the request; where there is no seat the
- * pool's backlog keeps it until the keeper has made one.
- * Invariant: a request is in its pool's list from here until it is complete; whoever holds it on the way - backlog,
- * channel, task - holds one reference, and completes it or hands it on. */
+ * waits for a network. Of two seats drawn by chance the one with less to do gets the request; where there is no seat
+ * the pool's backlog keeps it until the keeper has made one. Invariant: a request is in its pool's list from here until
+ * it is complete; whoever holds it on the way - backlog, channel, task - holds one reference, and completes it or hands
+ * it on. */
 #include "async/pool.h"
 
 #include <string.h>
@@ -46,7 +46,8 @@ void clipc__pool_left(struct clipc_pool *pool, clipc_pending *pending) {
   bool last = atomic_fetch_sub(&pool->n_under_way, 1) == 1;
   clipc__unlock(&pool->lock);
   unsigned status = pending->error.status;
-  if (status < CLIPC_N_STATUSES) atomic_fetch_add_explicit(&registry->counters.by_status[status], 1, memory_order_relaxed);
+  if (status < CLIPC_N_STATUSES)
+    atomic_fetch_add_explicit(&registry->counters.by_status[status], 1, memory_order_relaxed);
   if (last && (atomic_load(&registry->stopping) || atomic_load(&pool->entry->evict))) clipc__registry_attend(registry);
   clipc__registry_release(registry);
 }
@@ -255,8 +256,8 @@ static int await_bodies(clipc_task *task, struct fetching *fetching) {
     if (error)
       call->item_errors[fetching->next] = *error;
     else
-      call->inputs[fetching->next] = (clipc_input){CLIPC_INPUT_BYTES, clipc__fetch_body(fetch)->data,
-                                                   clipc__fetch_body(fetch)->n_bytes};
+      call->inputs[fetching->next] =
+          (clipc_input){CLIPC_INPUT_BYTES, clipc__fetch_body(fetch)->data, clipc__fetch_body(fetch)->n_bytes};
   }
   return CLIPC_OK;
 }
@@ -390,7 +391,8 @@ static void start_request(struct clipc_pool *pool, clipc_pending *pending) {
   } else {
     status = clipc__pool_dispatch(pool, pending);
     if (status != CLIPC_OK)
-      clipc__fail(&error, status, "%.100s: %zu requests wait already", pool->entry->key, pool->capacities[pending->queue]);
+      clipc__fail(&error, status, "%.100s: %zu requests wait already", pool->entry->key,
+                  pool->capacities[pending->queue]);
   }
   if (status == CLIPC_OK) return;
   clipc__pending_complete(pending, status, &error);
@@ -431,7 +433,8 @@ clipc_pending *clipc_pool_submit(clipc_pool *pool, const clipc_request *given) {
 clipc_pending *clipc_registry_submit(clipc_registry *registry, const char *key, const clipc_request *request) {
   if (registry == NULL) return NULL;
   if (request == NULL || key == NULL)
-    return clipc__request_refuse(registry->runtime, request, CLIPC_E_INVALID, key ? "the request is NULL" : "the key is NULL");
+    return clipc__request_refuse(registry->runtime, request, CLIPC_E_INVALID,
+                                 key ? "the request is NULL" : "the key is NULL");
   struct clipc__entry *entry = clipc__registry_find(registry, key);
   if ((unsigned)request->capability >= CLIPC_N_CAPABILITIES)
     return clipc__request_refuse(registry->runtime, request, CLIPC_E_INVALID, "the request is for no known capability");

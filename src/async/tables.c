@@ -1,7 +1,6 @@
 /* The five capabilities of a registry as tables of functions: each makes a request and hands it to its pool. */
 #include "async/pool.h"
 
-
 /* The request that `more` asks for, of one capability and these inputs. */
 static clipc_request table_request(clipc_capability capability, const clipc_input *inputs, size_t n,
                                    const clipc_request *more) {
@@ -16,7 +15,8 @@ static clipc_request table_request(clipc_capability capability, const clipc_inpu
   return request;
 }
 
-static clipc_pending *submit_one(void *self, clipc_capability capability, clipc_input input, const clipc_request *more) {
+static clipc_pending *submit_one(void *self, clipc_capability capability, clipc_input input,
+                                 const clipc_request *more) {
   clipc_request request = table_request(capability, &input, 1, more);
   return clipc_pool_submit(self, &request);
 }
@@ -101,8 +101,8 @@ static clipc_pending *table_draw(void *self, const char *prompt, const clipc_req
 
 /* ---- the tables */
 
-static clipc_status table_pool(clipc_pool **pool, clipc_registry *registry, const char *key, clipc_capability capability,
-                               const void *table, clipc_error *error) {
+static clipc_status table_pool(clipc_pool **pool, clipc_registry *registry, const char *key,
+                               clipc_capability capability, const void *table, clipc_error *error) {
   if (registry == NULL || key == NULL || table == NULL)
     return clipc__fail(error, CLIPC_E_INVALID, "the %s is NULL",
                        registry == NULL ? "registry"

@@ -1,7 +1,7 @@
-/* The one worker, of all five capabilities: waits for its model, makes what it owns, then takes requests out of its seat's
- * channels and computes together what waits together. An engine computes in turns; between them the scheduler runs
- * others, and calls that nobody waits for any more are dropped.
- * Invariant: each call that was taken holds one reference, and is finished exactly once, here or in drop. */
+/* The one worker, of all five capabilities: waits for its model, makes what it owns, then takes requests out of its
+ * seat's channels and computes together what waits together. An engine computes in turns; between them the scheduler
+ * runs others, and calls that nobody waits for any more are dropped. Invariant: each call that was taken holds one
+ * reference, and is finished exactly once, here or in drop. */
 #include "async/pool.h"
 
 struct seated {
@@ -12,14 +12,14 @@ struct seated {
   uint64_t worker_bytes;
   struct clipc__claim claim;
   bool may_evict, is_open, leaving, probing, broken;
-  void *own;            /* the engine's */
-  clipc_call **calls;   /* [max_batch] that are computed next, or now */
+  void *own;          /* the engine's */
+  clipc_call **calls; /* [max_batch] that are computed next, or now */
   size_t n_calls, n_items, max_batch;
-  clipc_pending *held;  /* was taken, and did not fit */
-  size_t first, n_now;  /* calls that the engine has */
+  clipc_pending *held; /* was taken, and did not fit */
+  size_t first, n_now; /* calls that the engine has */
   int engine_at;
   size_t decoding, decoding_at; /* call, item */
-  size_t which;         /* the channel of the message */
+  size_t which;                 /* the channel of the message */
   clipc_pending *message;
   clipc_error error;
 };
@@ -159,8 +159,8 @@ static void finish_call(struct seated *w, size_t i, clipc_status status, const c
   clipc__pending_release(pending);
 }
 
-/* Decodes base64, and makes room for vectors; what has failed by then is finished without being computed. False: there is
- * more to decode. */
+/* Decodes base64, and makes room for vectors; what has failed by then is finished without being computed. False: there
+ * is more to decode. */
 static bool prepare_calls(struct seated *w) {
   for (; w->decoding < w->n_calls; w->decoding++, w->decoding_at = 0)
     if (!clipc__call_decode(w->calls[w->decoding], &w->decoding_at, UINT64_MAX)) return false;
@@ -207,8 +207,8 @@ static int wait_with_engine(clipc_task *task, struct seated *w) {
   return nobody_waits(w) ? CLIPC_YIELDING : CLIPC_WAITING; /* a cancel may have come in between */
 }
 
-/* One turn of the engine: CLIPC_OK when the last call is finished. Calls that failed together are computed once more, each
- * alone. */
+/* One turn of the engine: CLIPC_OK when the last call is finished. Calls that failed together are computed once more,
+ * each alone. */
 static int compute_turn(clipc_task *task, struct seated *w) {
   if (w->first == w->n_calls) return CLIPC_OK;
   if (clipc_task_cancelled(task)) return CLIPC_E_CANCELLED;

@@ -84,7 +84,7 @@ class TowerReader:
 
     def activation(self, fc1, fc2):
         """By the operators between the two products."""
-        between = [n for n in self.nodes if fc1.index < n.index < fc2.index]
+        between = [n for n in self.nodes if fc1.index < n.index < fc2.index and n.index not in self.read]
         ops = {n.op for n in between}
         if "Gelu" in ops:
             node = next(n for n in between if n.op == "Gelu")

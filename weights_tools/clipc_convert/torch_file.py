@@ -266,12 +266,6 @@ def _module_tensors(module, prefix, out, storage, path, depth):
             _module_tensors(value, name + ".", out, storage, path, depth + 1)
 
 
-def _holds_tensors(value):
-    return isinstance(value, dict) and any(
-        isinstance(v, Call) and str(v.what).startswith(("torch._utils._rebuild", "torch._tensor._rebuild",
-                                                        "torch.nn.parameter.Parameter")) for v in value.values())
-
-
 def state_dict(tree, storage, path, ema):
     """The weights of what torch.save was given."""
     if isinstance(tree, Call):
@@ -281,14 +275,13 @@ def state_dict(tree, storage, path, ema):
     for _ in range(4):
         averaged = next((key for key in EMA_KEYS if isinstance(tree.get(key), dict)), None)
         plain = next((key for key in WEIGHT_KEYS if isinstance(tree.get(key), dict)), None)
-        key = averaged if ema or plain is None else plain
-        if ema and averaged is None and _holds_tensors(tree):
-            raise Refused(f"{path}: it has no averaged weights ({', '.join(EMA_KEYS)}); leave out --ema")
+        key = (averaged or plain) if ema else (plain or averaged)
         if key is None:
             break
-        if ema and key == averaged:
-            ema = False
+        ema = ema and key != averaged
         tree = tree[key]
+    if ema:
+        raise Refused(f"{path}: it has no averaged weights ({', '.join(EMA_KEYS)}); leave out --ema")
     out = {}
     for key, value in tree.items():
         tensor = as_tensor(value, key, storage, path) if isinstance(key, str) else None
