@@ -1,7 +1,7 @@
 /* A task that wakes every millisecond while a model of ViT-L/14's size is made or opened, and while batches of pictures
  * are computed with it, in tasks on the same two threads: how long were its gaps?
- *   heartbeat [MODEL [THREADS [SECONDS]]]   MODEL: a folder or packed file, opened in steps; or a shape's name [ViT-L-14],
- * whose weights are made. One JSON line for each. */
+ *   heartbeat [MODEL [THREADS [SECONDS]]]   MODEL: a folder or packed file, opened in steps; or a shape's name
+ * [ViT-L-14], whose weights are made. One JSON line for each. */
 #include "clipc.h"
 
 #include <stdio.h>
@@ -84,7 +84,8 @@ static void must(clipc_status status, const char *what) {
 
 /* Runs the work's task with the heart beside it, and prints how that beat. */
 static void measure(clipc_runtime *runtime, const char *what, clipc_task_function *run, struct work *work) {
-  static const clipc_task_kind heart = {.name = "heart", .run = beat, .frame_bytes = sizeof(struct heart), .is_short = 1};
+  static const clipc_task_kind heart = {
+      .name = "heart", .run = beat, .frame_bytes = sizeof(struct heart), .is_short = 1};
   clipc_task_kind kind = {.name = what, .run = run, .frame_bytes = sizeof *work};
   clipc_task *tasks[2];
   clipc_status status = CLIPC_OK;
@@ -111,7 +112,8 @@ static void measure(clipc_runtime *runtime, const char *what, clipc_task_functio
 int main(int argc, char **argv) {
   int n_threads = argc > 2 ? atoi(argv[2]) : 2;
   clipc_model *model = NULL;
-  struct work work = {.name = argc > 1 ? argv[1] : "ViT-L-14", .seconds = argc > 3 ? atof(argv[3]) : 20, .model = &model};
+  struct work work = {
+      .name = argc > 1 ? argv[1] : "ViT-L-14", .seconds = argc > 3 ? atof(argv[3]) : 20, .model = &model};
   work.options.n_threads = n_threads;
   clipc_runtime *runtime;
   clipc_error error = {CLIPC_OK, ""};

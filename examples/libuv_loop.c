@@ -1,7 +1,7 @@
-/* clipc in libuv's loop, with no thread added: pictures are embedded step by step in a task while the loop serves a timer of
- * its own.   libuv_loop MODEL PICTURE...
- *   make examples && build/examples/libuv_loop models/tiny models/tiny/pictures/red_car.jpg       (where pkg-config knows libuv)
- * Alone: cc -Iinclude examples/libuv_loop.c -Lbuild -lclipc -Wl,-rpath,build $(pkg-config --cflags --libs libuv) -o libuv_loop */
+/* clipc in libuv's loop, with no thread added: pictures are embedded step by step in a task while the loop serves a
+ * timer of its own.   libuv_loop MODEL PICTURE... make examples && build/examples/libuv_loop models/tiny
+ * models/tiny/pictures/red_car.jpg       (where pkg-config knows libuv) Alone: cc -Iinclude examples/libuv_loop.c
+ * -Lbuild -lclipc -Wl,-rpath,build $(pkg-config --cflags --libs libuv) -o libuv_loop */
 #include <clipc.h>
 
 #include <stdio.h>
@@ -69,7 +69,8 @@ static void run_loop(struct host *host) {
 }
 
 int main(int argc, char **argv) {
-  static const clipc_task_kind kind = {.name = "pictures", .run = embed_pictures, .frame_bytes = sizeof(struct embedding)};
+  static const clipc_task_kind kind = {
+      .name = "pictures", .run = embed_pictures, .frame_bytes = sizeof(struct embedding)};
   const clipc_runtime_options driven = {.n_threads = CLIPC_HOST_DRIVEN};
   const clipc_options one_thread = {.n_threads = 1};
   clipc_error error = {CLIPC_OK, ""};

@@ -58,7 +58,8 @@ static void loop(clipc_runtime *runtime, const clipc_task *task) {
 }
 
 int main(int argc, char **argv) {
-  static const clipc_task_kind kind = {.name = "pictures", .run = embed_pictures, .frame_bytes = sizeof(struct embedding)};
+  static const clipc_task_kind kind = {
+      .name = "pictures", .run = embed_pictures, .frame_bytes = sizeof(struct embedding)};
   const clipc_runtime_options driven = {.n_threads = CLIPC_HOST_DRIVEN};
   const clipc_options one_thread = {.n_threads = 1};
   clipc_error error = {CLIPC_OK, ""};

@@ -68,17 +68,17 @@ typedef enum clipc_status {
   CLIPC_E_LIMIT = 5,                /* larger than a limit of clipc_limits */
   CLIPC_E_NO_MEMORY = 6,            /* an allocation failed */
   CLIPC_E_MODEL = 7,                /* the model lacks a tensor, tower or file, or has one of a wrong shape */
-  CLIPC_E_NETWORK = 8,              /* 8 to 18 belong to the scheduler and the network; nothing returns them yet */
-  CLIPC_E_DENIED = 9,
-  CLIPC_E_CANCELLED = 10,
-  CLIPC_E_TIMED_OUT = 11,
-  CLIPC_E_QUEUE_FULL = 12,
-  CLIPC_E_NO_WORKERS = 13,
-  CLIPC_E_SPAWN_FAILED = 14,
-  CLIPC_E_MEMORY_BUDGET = 15,
-  CLIPC_E_RUNTIME_UNAVAILABLE = 16,
-  CLIPC_E_WOULD_DEADLOCK = 17,
-  CLIPC_E_SHUTTING_DOWN = 18
+  CLIPC_E_NETWORK = 8,              /* a server cannot be found or reached, or answers something else */
+  CLIPC_E_DENIED = 9,               /* a URL or an address that must not be fetched from */
+  CLIPC_E_CANCELLED = 10,           /* somebody cancelled it, or the other end is gone */
+  CLIPC_E_TIMED_OUT = 11,           /* a deadline passed */
+  CLIPC_E_QUEUE_FULL = 12,          /* a bounded queue has no room now */
+  CLIPC_E_NO_WORKERS = 13,          /* no model of that name has the capability */
+  CLIPC_E_SPAWN_FAILED = 14,        /* a model could not be loaded, or a worker not be made */
+  CLIPC_E_MEMORY_BUDGET = 15,       /* it would not fit into the runtime's memory budget */
+  CLIPC_E_RUNTIME_UNAVAILABLE = 16, /* no runtime can be had here */
+  CLIPC_E_WOULD_DEADLOCK = 17,      /* a call that blocks, from inside a task or a callback */
+  CLIPC_E_SHUTTING_DOWN = 18        /* the runtime or registry is ending */
 } clipc_status;
 
 /* A status and its sentence; owned by the caller, NUL-terminated, UTF-8. */

@@ -14,6 +14,8 @@ for part in no-avx aarch64 avx512 bochs; do set -- "$@" "checkasm $part" "sh tes
 set -- "$@" cli "sh tests/cli.sh $build/clipc models/tiny"
 set -- "$@" dist "sh tests/dist.sh $build"
 set -- "$@" install "sh tests/install.sh $build"
+set -- "$@" examples "make --no-print-directory BUILD=$build examples bench && sh tests/examples.sh $build"
+set -- "$@" no-curl "make --no-print-directory CURL=0 BUILD=$build-nocurl $build-nocurl/tests/test_fetch >/dev/null && $build-nocurl/tests/test_fetch"
 set -- "$@" no-blas "make --no-print-directory BLAS=0 BUILD=$build-noblas $build-noblas/tests/test_model $build-noblas/tests/test_kernels >/dev/null && $build-noblas/tests/test_kernels && CLIPC_SKIP_FULL=1 $build-noblas/tests/test_model"
 set -- "$@" warnings "sh tests/compilers.sh ${CC:-cc} -O3"
 set -- "$@" clang "sh tests/compilers.sh clang -O1"

@@ -6,7 +6,7 @@ for python in ${PYTHON:-} python3 /usr/bin/python3; do
 done
 [ -n "${found:-}" ] || { echo "skipped: no Python with numpy, Pillow and pytest"; exit 77; }
 if [ "${1:-}" = --find ]; then echo "$found"; exit 0; fi
-[ -z "${1:-}" ] || CLIPC_PROGRAM=$(cd "$1" && pwd)/clipc && export CLIPC_PROGRAM
+if [ -n "${1:-}" ]; then CLIPC_PROGRAM=$(cd "$1" && pwd)/clipc; export CLIPC_PROGRAM; fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 "$found" -m pytest -q -rs -p no:cacheprovider weights_tools/tests >"$log" 2>&1

@@ -7,34 +7,17 @@
 #include <string.h>
 #include <unistd.h>
 
-static clipc_runtime *open_runtime(int n_threads, uint64_t seed) {
-  clipc_runtime *runtime;
-  clipc_runtime_options options = {.n_threads = n_threads, .seed = seed};
-  assert_int_equal(clipc_runtime_open(&runtime, &options, NULL), CLIPC_OK);
-  return runtime;
-}
-
 static void on_each_runtime(void (*body)(clipc_runtime *runtime)) {
-  static const struct { int n_threads; uint64_t seed; } kinds[] = {{2, 0}, {1, 0}, {CLIPC_HOST_DRIVEN, 0}, {CLIPC_HOST_DRIVEN, 1}, {CLIPC_HOST_DRIVEN, 2}};
+  static const struct {
+    int n_threads;
+    uint64_t seed;
+  } kinds[] = {{2, 0}, {1, 0}, {CLIPC_HOST_DRIVEN, 0}, {CLIPC_HOST_DRIVEN, 1}, {CLIPC_HOST_DRIVEN, 2}};
   for (size_t i = 0; i < COUNT(kinds); i++) {
-    clipc_runtime *runtime = open_runtime(kinds[i].n_threads, kinds[i].seed);
+    clipc_runtime *runtime = test_runtime_open(kinds[i].n_threads, kinds[i].seed);
     body(runtime);
     assert_int_equal(clipc_runtime_shutdown(runtime, 5000, NULL), CLIPC_OK);
     clipc_runtime_close(runtime);
   }
-}
-
-static clipc_task *start(clipc_runtime *runtime, const clipc_task_kind *kind, const void *frame) {
-  clipc_task *task;
-  assert_int_equal(clipc_spawn(&task, runtime, kind, frame, NULL), CLIPC_OK);
-  return task;
-}
-
-static clipc_status finish(clipc_task *task) {
-  clipc_status status = CLIPC_E_INVALID;
-  assert_int_equal(clipc_task_wait(task, 20000, &status, NULL), CLIPC_OK);
-  clipc_task_release(task);
-  return status;
 }
 
 static clipc_channel *open_channel(size_t n_bytes, size_t capacity, void (*drop)(void *message)) {
@@ -179,12 +162,15 @@ static void nothing_is_lost(clipc_runtime *runtime) {
     clipc_task *senders[10];
     int received = 0;
     for (int i = 0; i < 10; i++)
-      senders[i] = start(runtime, &sender_kind, &(struct sender){.n = 500, .id = i, .channel = clipc_channel_add_sender(channel)});
+      senders[i] = test_task_start(runtime, &sender_kind,
+                                   &(struct sender){.n = 500, .id = i, .channel = clipc_channel_add_sender(channel)});
     clipc_channel_close_sender(channel);
-    clipc_task *receiver = start(runtime, &receiver_kind, &(struct receiver){.channel = channel, .capacity = capacities[c], .received = &received});
-    assert_int_equal(finish(receiver), CLIPC_OK);
+    clipc_task *receiver =
+        test_task_start(runtime, &receiver_kind,
+                        &(struct receiver){.channel = channel, .capacity = capacities[c], .received = &received});
+    assert_int_equal(test_task_finish(receiver), CLIPC_OK);
     assert_int_equal(received, 5000);
-    for (int i = 0; i < 10; i++) assert_int_equal(finish(senders[i]), CLIPC_OK);
+    for (int i = 0; i < 10; i++) assert_int_equal(test_task_finish(senders[i]), CLIPC_OK);
   }
 }
 
@@ -196,11 +182,15 @@ static void receiver_goes(clipc_runtime *runtime) {
     int received = 0;
     n_dropped = 0;
     for (int i = 0; i < 5; i++)
-      senders[i] = start(runtime, &sender_kind, &(struct sender){.n = 100, .id = i, .channel = clipc_channel_add_sender(channel)});
+      senders[i] = test_task_start(runtime, &sender_kind,
+                                   &(struct sender){.n = 100, .id = i, .channel = clipc_channel_add_sender(channel)});
     clipc_channel_close_sender(channel);
-    assert_int_equal(finish(start(runtime, &receiver_kind, &(struct receiver){.channel = channel, .n_stop = 50, .received = &received})), CLIPC_OK);
+    assert_int_equal(
+        test_task_finish(test_task_start(runtime, &receiver_kind,
+                                         &(struct receiver){.channel = channel, .n_stop = 50, .received = &received})),
+        CLIPC_OK);
     for (int i = 0; i < 5; i++) {
-      clipc_status status = finish(senders[i]);
+      clipc_status status = test_task_finish(senders[i]);
       assert_true(status == CLIPC_E_CANCELLED || status == CLIPC_OK);
       if (capacity) assert_true(i < 4 || status == CLIPC_E_CANCELLED || n_dropped > 0);
     }
@@ -234,9 +224,17 @@ static void who_gives_up_is_passed_over(clipc_runtime *runtime) {
     int zero = 14 * 1000000;
     while (clipc_channel_try_send(channel, &zero) == CLIPC_OK) zero++;
     for (int i = 0; i < 30; i++)
-      tasks[i] = i % 3 == 0   ? start(runtime, &sender_kind, &(struct sender){.n = 1, .id = i / 3, .channel = clipc_channel_add_sender(channel)})
-                 : i % 3 == 1 ? start(runtime, &sender_kind, &(struct sender){.n = 1, .id = 13, .deadline_ns = 1000000, .channel = clipc_channel_add_sender(channel)})
-                              : start(runtime, &quitter_kind, &(struct quitter){.channel = clipc_channel_add_sender(channel)});
+      tasks[i] =
+          i % 3 == 0
+              ? test_task_start(runtime, &sender_kind,
+                                &(struct sender){.n = 1, .id = i / 3, .channel = clipc_channel_add_sender(channel)})
+          : i % 3 == 1
+              ? test_task_start(
+                    runtime, &sender_kind,
+                    &(struct sender){
+                        .n = 1, .id = 13, .deadline_ns = 1000000, .channel = clipc_channel_add_sender(channel)})
+              : test_task_start(runtime, &quitter_kind,
+                                &(struct quitter){.channel = clipc_channel_add_sender(channel)});
     assert_int_equal(clipc_task_wait(tasks[0], 1 + round % 4, NULL, NULL), CLIPC_E_TIMED_OUT); /* all stand in line */
     for (int i = 2; i < 30; i += 6) clipc_task_cancel(tasks[i]);
     if (round & 1) { /* those with a deadline have gone */
@@ -256,7 +254,7 @@ static void who_gives_up_is_passed_over(clipc_runtime *runtime) {
     }
     assert_int_equal(n, 10);
     for (int i = 0; i < 30; i++) {
-      clipc_status status = finish(tasks[i]);
+      clipc_status status = test_task_finish(tasks[i]);
       if (i % 3 == 0) assert_int_equal(status, CLIPC_OK);
     }
     clipc_channel_close_receiver(channel);
@@ -303,7 +301,7 @@ static void select_is_fair(clipc_runtime *runtime) {
       struct sender sender = {.n = i == 1 ? 2000 : 500, .id = i, .channel = chooser.channels[i]};
       assert_int_equal(clipc_spawn(NULL, runtime, &sender_kind, &sender, NULL), CLIPC_OK);
     }
-    assert_int_equal(finish(start(runtime, &kind, &chooser)), CLIPC_E_CANCELLED);
+    assert_int_equal(test_task_finish(test_task_start(runtime, &kind, &chooser)), CLIPC_E_CANCELLED);
     assert_int_equal(result[0], round == 1 ? 1500 : 3000);
     assert_true(result[1] <= 3); /* a ready one is passed over by each other one once at most */
   }
@@ -329,8 +327,9 @@ static int choose_with_timer(clipc_task *task, void *frame) {
 static void select_with_a_timer(clipc_runtime *runtime) {
   static const clipc_task_kind kind = {.name = "timed", .run = choose_with_timer, .frame_bytes = sizeof(struct timed)};
   struct timed timed = {.channels = {open_channel(sizeof(int), 1, NULL), open_channel(sizeof(int), 1, NULL)}};
-  assert_int_equal(finish(start(runtime, &kind, &timed)), CLIPC_OK);
-  for (int i = 0; i < 2; i++) clipc_channel_close_sender(timed.channels[i]), clipc_channel_close_receiver(timed.channels[i]);
+  assert_int_equal(test_task_finish(test_task_start(runtime, &kind, &timed)), CLIPC_OK);
+  for (int i = 0; i < 2; i++)
+    clipc_channel_close_sender(timed.channels[i]), clipc_channel_close_receiver(timed.channels[i]);
 }
 
 /* ---- oneshots */
@@ -378,8 +377,8 @@ static void oneshots(clipc_runtime *runtime) {
     copy.turns = i % 10;
     pthread_t thread;
     pthread_create(&thread, NULL, send_from_outside, &copy);
-    clipc_task *task = start(runtime, &once_kind, &once);
-    clipc_status status = finish(task);
+    clipc_task *task = test_task_start(runtime, &once_kind, &once);
+    clipc_status status = test_task_finish(task);
     pthread_join(thread, NULL);
     assert_int_equal(status, copy.at == 2 ? CLIPC_E_CANCELLED : CLIPC_OK);
   }
@@ -388,7 +387,7 @@ static void oneshots(clipc_runtime *runtime) {
   assert_int_equal(clipc_oneshot_send(once.oneshot, once.expected), CLIPC_E_CANCELLED);
   assert_int_equal(clipc_oneshot_open(&once.oneshot, runtime, 700, NULL), CLIPC_OK);
   assert_int_equal(clipc_oneshot_send(once.oneshot, once.expected), CLIPC_OK); /* before anybody waits */
-  assert_int_equal(finish(start(runtime, &once_kind, &once)), CLIPC_OK);
+  assert_int_equal(test_task_finish(test_task_start(runtime, &once_kind, &once)), CLIPC_OK);
   for (int size = 1; size <= 4096; size *= 2) {
     assert_int_equal(clipc_oneshot_open(&once.oneshot, runtime, (size_t)size, NULL), CLIPC_OK);
     clipc_oneshot_drop_sender(once.oneshot);
@@ -405,8 +404,10 @@ static void *send_many(void *context) {
   for (int i = 0; i < sender->n;) {
     int value = sender->id * 1000000 + i;
     clipc_status status = clipc_channel_try_send(sender->channel, &value);
-    if (status == CLIPC_OK) i++;
-    else usleep(50);
+    if (status == CLIPC_OK)
+      i++;
+    else
+      usleep(50);
   }
   clipc_channel_close_sender(sender->channel);
   return NULL;
@@ -421,12 +422,19 @@ static void threads_send(clipc_runtime *runtime) {
     pthread_create(&threads[i], NULL, send_many, &senders[i]);
   }
   clipc_channel_close_sender(channel);
-  assert_int_equal(finish(start(runtime, &receiver_kind, &(struct receiver){.channel = channel, .capacity = 16, .received = &received})), CLIPC_OK);
+  assert_int_equal(
+      test_task_finish(test_task_start(runtime, &receiver_kind,
+                                       &(struct receiver){.channel = channel, .capacity = 16, .received = &received})),
+      CLIPC_OK);
   assert_int_equal(received, 4000);
   for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
 }
 
-#define EACH(NAME) static void test_##NAME(void **state) { (void)state; on_each_runtime(NAME); }
+#define EACH(NAME)                                                                                                     \
+  static void test_##NAME(void **state) {                                                                              \
+    (void)state;                                                                                                       \
+    on_each_runtime(NAME);                                                                                             \
+  }
 EACH(nothing_is_lost)
 EACH(receiver_goes)
 EACH(who_gives_up_is_passed_over)

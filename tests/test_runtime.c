@@ -13,27 +13,6 @@
 #include <time.h>
 #include <unistd.h>
 
-static clipc_runtime *open_runtime(int n_threads) {
-  clipc_runtime *runtime;
-  clipc_runtime_options options = {.n_threads = n_threads};
-  clipc_error error = {CLIPC_OK, ""};
-  if (clipc_runtime_open(&runtime, &options, &error) != CLIPC_OK) fail_msg("%s", error.message);
-  return runtime;
-}
-
-static clipc_task *start(clipc_runtime *runtime, const clipc_task_kind *kind, const void *frame) {
-  clipc_task *task;
-  assert_int_equal(clipc_spawn(&task, runtime, kind, frame, NULL), CLIPC_OK);
-  return task;
-}
-
-static clipc_status finish(clipc_task *task) {
-  clipc_status status = CLIPC_E_INVALID;
-  assert_int_equal(clipc_task_wait(task, 30000, &status, NULL), CLIPC_OK);
-  clipc_task_release(task);
-  return status;
-}
-
 static int64_t now_ns(void) { return clipc_runtime_now_ns(NULL); }
 
 static atomic_int n_turns, n_drops;
@@ -52,7 +31,8 @@ static int sleep_for(clipc_task *task, void *frame) {
   int status = clipc_task_sleep(task, f->ns);
   return status == CLIPC_E_CANCELLED && f->ignores ? CLIPC_WAITING : status;
 }
-static const clipc_task_kind sleeper_kind = {.name = "sleeper", .run = sleep_for, .drop = count_drop, .frame_bytes = sizeof(struct sleeper)};
+static const clipc_task_kind sleeper_kind = {
+    .name = "sleeper", .run = sleep_for, .drop = count_drop, .frame_bytes = sizeof(struct sleeper)};
 #define HOUR 3600000000000
 
 /* ---- options */
@@ -77,7 +57,8 @@ static void options_are_checked(void **state) {
   }
   for (size_t n = 1, asked = n; asked >= n; n++) {
     struct test_memory memory = {.fail_at = n};
-    const clipc_runtime_options options = {.n_threads = 2, .fetch = {.allow = hosts, .n_allow = 1}, .allocator = test_allocator(&memory)};
+    const clipc_runtime_options options = {
+        .n_threads = 2, .fetch = {.allow = hosts, .n_allow = 1}, .allocator = test_allocator(&memory)};
     clipc_status status = clipc_runtime_open(&runtime, &options, NULL);
     assert_int_equal(status, memory.n_asked >= n ? CLIPC_E_NO_MEMORY : CLIPC_OK);
     clipc_runtime_close(runtime);
@@ -112,7 +93,7 @@ static int yield_often(clipc_task *task, void *frame) {
 
 static void a_host_polls(void **state) {
   (void)state;
-  clipc_runtime *runtime = open_runtime(CLIPC_HOST_DRIVEN), *threads = open_runtime(1);
+  clipc_runtime *runtime = test_runtime_open(CLIPC_HOST_DRIVEN, 0), *threads = test_runtime_open(1, 0);
   assert_int_equal(clipc_runtime_fd(threads), -1);
   assert_int_equal(clipc_runtime_poll(threads, 0, NULL), CLIPC_E_INVALID);
   clipc_runtime_close(threads);
@@ -120,7 +101,7 @@ static void a_host_polls(void **state) {
   assert_int_equal(clipc_runtime_poll(runtime, 0, NULL), CLIPC_E_TIMED_OUT);
   assert_false(is_readable(runtime, 0));
   /* spawned: the descriptor says so */
-  clipc_task *task = start(runtime, &sleeper_kind, &(struct sleeper){.ns = 30000000});
+  clipc_task *task = test_task_start(runtime, &sleeper_kind, &(struct sleeper){.ns = 30000000});
   assert_true(is_readable(runtime, 0));
   assert_int_equal(clipc_runtime_poll(runtime, 0, NULL), CLIPC_OK);
   assert_false(is_readable(runtime, 0));
@@ -151,7 +132,8 @@ static void a_host_polls(void **state) {
   /* one poll does a few hundred turns at most, and says that there are more */
   n_turns = 0;
   int n = 5000;
-  task = start(runtime, &(clipc_task_kind){.name = "yields", .run = yield_often, .frame_bytes = sizeof n}, &n);
+  task =
+      test_task_start(runtime, &(clipc_task_kind){.name = "yields", .run = yield_often, .frame_bytes = sizeof n}, &n);
   for (int polls = 0; !clipc_task_ended(task, NULL); polls++) {
     int before = n_turns;
     assert_true(is_readable(runtime, 0));
@@ -172,10 +154,10 @@ static void *poll_until_it_ends(void *runtime) {
 }
 static void shutdown_ends_a_poll(void **state) {
   (void)state;
-  clipc_runtime *runtime = open_runtime(CLIPC_HOST_DRIVEN);
+  clipc_runtime *runtime = test_runtime_open(CLIPC_HOST_DRIVEN, 0);
   pthread_t thread;
   void *status;
-  clipc_task *task = start(runtime, &sleeper_kind, &(struct sleeper){.ns = HOUR});
+  clipc_task *task = test_task_start(runtime, &sleeper_kind, &(struct sleeper){.ns = HOUR});
   pthread_create(&thread, NULL, poll_until_it_ends, runtime);
   usleep(20000);
   assert_int_equal(clipc_runtime_poll(runtime, 0, NULL), CLIPC_E_INVALID); /* one at a time */
@@ -193,11 +175,11 @@ static void drains_or_cancels(void **state) {
   (void)state;
   for (int n_threads = CLIPC_HOST_DRIVEN; n_threads <= 2; n_threads += n_threads == CLIPC_HOST_DRIVEN ? 2 : 1)
     for (int drain_ms = -1; drain_ms <= 10; drain_ms += drain_ms == -1 ? 1 : 10) {
-      clipc_runtime *runtime = open_runtime(n_threads);
-      clipc_task *soon = start(runtime, &sleeper_kind, &(struct sleeper){.ns = 3000000}), *late = NULL;
+      clipc_runtime *runtime = test_runtime_open(n_threads, 0);
+      clipc_task *soon = test_task_start(runtime, &sleeper_kind, &(struct sleeper){.ns = 3000000}), *late = NULL;
       clipc_status status;
       n_drops = 0;
-      if (drain_ms >= 0) late = start(runtime, &sleeper_kind, &(struct sleeper){.ns = HOUR});
+      if (drain_ms >= 0) late = test_task_start(runtime, &sleeper_kind, &(struct sleeper){.ns = HOUR});
       assert_int_equal(clipc_runtime_shutdown(runtime, drain_ms, NULL), CLIPC_OK);
       assert_int_equal(clipc_runtime_shutdown(runtime, drain_ms, NULL), CLIPC_OK);
       assert_int_equal(clipc_task_ended(soon, &status), 1);
@@ -210,7 +192,8 @@ static void drains_or_cancels(void **state) {
       assert_int_equal(n_drops, late ? 2 : 1);
       clipc_error error = {CLIPC_OK, ""};
       clipc_task *none = soon;
-      assert_int_equal(clipc_spawn(&none, runtime, &sleeper_kind, &(struct sleeper){.ns = 1}, &error), CLIPC_E_SHUTTING_DOWN);
+      assert_int_equal(clipc_spawn(&none, runtime, &sleeper_kind, &(struct sleeper){.ns = 1}, &error),
+                       CLIPC_E_SHUTTING_DOWN);
       assert_null(none);
       assert_non_null(strstr(error.message, "sleeper"));
       assert_int_equal(n_drops, late ? 2 : 1);
@@ -230,7 +213,8 @@ static void *drop_stubborn(void *context) {
   clipc_task *tasks[20];
   pthread_t thread;
   void *status;
-  for (int i = 0; i < 20; i++) tasks[i] = start(runtime, &sleeper_kind, &(struct sleeper){.ns = HOUR, .ignores = i % 2});
+  for (int i = 0; i < 20; i++)
+    tasks[i] = test_task_start(runtime, &sleeper_kind, &(struct sleeper){.ns = HOUR, .ignores = i % 2});
   if (clipc_runtime_fd(runtime) < 0) pthread_create(&thread, NULL, wait_for_task, tasks[1]);
   usleep(10000);
   assert_int_equal(clipc_runtime_shutdown(runtime, 20, NULL), CLIPC_E_TIMED_OUT);
@@ -252,8 +236,8 @@ static void stubborn_tasks_are_dropped(void **state) {
   (void)state;
   n_drops = 0;
   pthread_t thread;
-  pthread_create(&thread, NULL, drop_stubborn, open_runtime(2));
-  drop_stubborn(open_runtime(CLIPC_HOST_DRIVEN));
+  pthread_create(&thread, NULL, drop_stubborn, test_runtime_open(2, 0));
+  drop_stubborn(test_runtime_open(CLIPC_HOST_DRIVEN, 0));
   pthread_join(thread, NULL);
   assert_int_equal(n_drops, 40);
 }
@@ -262,18 +246,20 @@ static void stubborn_tasks_are_dropped(void **state) {
 static void *spawn_without_end(void *runtime) {
   intptr_t n = 0;
   clipc_status status;
-  while ((status = clipc_spawn(NULL, runtime, &sleeper_kind, &(struct sleeper){.ns = n % 5 * 100000}, NULL)) == CLIPC_OK) n++;
+  while ((status = clipc_spawn(NULL, runtime, &sleeper_kind, &(struct sleeper){.ns = n % 5 * 100000}, NULL)) ==
+         CLIPC_OK)
+    n++;
   assert_int_equal(status, CLIPC_E_SHUTTING_DOWN);
   return (void *)n;
 }
 static void nothing_is_left_behind(void **state) {
   (void)state;
   for (int round = 0; round < 100; round++) {
-    clipc_runtime *runtime = open_runtime(1 + round % 2);
+    clipc_runtime *runtime = test_runtime_open(1 + round % 2, 0);
     pthread_t spawners[2], waiter;
     void *n[2];
     n_drops = 0;
-    clipc_task *task = start(runtime, &sleeper_kind, &(struct sleeper){.ns = HOUR});
+    clipc_task *task = test_task_start(runtime, &sleeper_kind, &(struct sleeper){.ns = HOUR});
     pthread_create(&waiter, NULL, wait_for_task, task);
     for (int i = 0; i < 2; i++) pthread_create(&spawners[i], NULL, spawn_without_end, runtime);
     usleep((useconds_t)random_below(1000));
@@ -316,7 +302,8 @@ static void open_tiny(clipc_model **model, clipc_session **session, clipc_gemm g
   clipc_options options = {.n_threads = n_threads, .gemm = gemm};
   clipc_error error = {CLIPC_OK, ""};
   *model = NULL;
-  if (clipc_model_open(model, "models/tiny", &options, &error) == CLIPC_OK) clipc_session_open(session, *model, NULL, &error);
+  if (clipc_model_open(model, "models/tiny", &options, &error) == CLIPC_OK)
+    clipc_session_open(session, *model, NULL, &error);
   if (error.status == CLIPC_E_UNSUPPORTED && gemm == CLIPC_GEMM_OPENBLAS) return;
   if (error.status != CLIPC_OK) fail_msg("%s", error.message);
 }
@@ -330,7 +317,7 @@ static void threads_are_counted(void **state) {
   clipc__threads_stop();
   int before = count_threads(); /* this one, and what OpenBLAS and a sanitizer make when they are loaded */
   assert_true(before <= 1 + (models[1] != NULL) * clipc__usable_threads() + 1);
-  clipc_runtime *runtime = open_runtime(2), *host = open_runtime(CLIPC_HOST_DRIVEN);
+  clipc_runtime *runtime = test_runtime_open(2, 0), *host = test_runtime_open(CLIPC_HOST_DRIVEN, 0);
   assert_int_equal(count_threads(), before + 2);
   for (int i = 0; i < 2; i++) {
     if (models[i] == NULL) continue; /* no OpenBLAS here */
@@ -339,8 +326,9 @@ static void threads_are_counted(void **state) {
     assert_int_equal(count_threads(), before + 2); /* products are computed by the runtime's */
   }
   for (int i = 0; i < 100; i++) {
-    assert_int_equal(finish(start(runtime, &sleeper_kind, &(struct sleeper){.ns = 10000})), CLIPC_OK);
-    assert_int_equal(finish(start(host, &sleeper_kind, &(struct sleeper){.ns = 10000})), CLIPC_OK);
+    assert_int_equal(test_task_finish(test_task_start(runtime, &sleeper_kind, &(struct sleeper){.ns = 10000})),
+                     CLIPC_OK);
+    assert_int_equal(test_task_finish(test_task_start(host, &sleeper_kind, &(struct sleeper){.ns = 10000})), CLIPC_OK);
   }
   assert_int_equal(count_threads(), before + 2);
   clipc_runtime_close(runtime);
@@ -354,9 +342,11 @@ static void threads_are_counted(void **state) {
 
 static void idle_threads_sleep(void **state) {
   (void)state;
-  clipc_runtime *runtime = open_runtime(3);
-  clipc_task *task = start(runtime, &sleeper_kind, &(struct sleeper){.ns = HOUR}); /* one timer, far away */
-  for (int i = 0; i < 20; i++) assert_int_equal(finish(start(runtime, &sleeper_kind, &(struct sleeper){.ns = 100000})), CLIPC_OK);
+  clipc_runtime *runtime = test_runtime_open(3, 0);
+  clipc_task *task = test_task_start(runtime, &sleeper_kind, &(struct sleeper){.ns = HOUR}); /* one timer, far away */
+  for (int i = 0; i < 20; i++)
+    assert_int_equal(test_task_finish(test_task_start(runtime, &sleeper_kind, &(struct sleeper){.ns = 100000})),
+                     CLIPC_OK);
   usleep(200000);
   long long before = count_wakes();
   sleep(2);
@@ -366,7 +356,7 @@ static void idle_threads_sleep(void **state) {
   assert_int_equal(count_wakes() - before, 0);
 #endif
   clipc_task_cancel(task);
-  assert_int_equal(finish(task), CLIPC_E_CANCELLED);
+  assert_int_equal(test_task_finish(task), CLIPC_E_CANCELLED);
   clipc_runtime_close(runtime);
 }
 
@@ -410,9 +400,11 @@ static int embed_again(clipc_task *task, void *frame) {
 }
 static void heart_beats_while_computing(void **state) {
   (void)state;
-  static const clipc_task_kind heart_kind = {.name = "heart", .run = beat, .frame_bytes = sizeof(struct heart), .is_short = 1};
-  static const clipc_task_kind embed_kind = {.name = "embedding", .run = embed_again, .frame_bytes = sizeof(struct embedding)};
-  clipc_runtime *runtime = open_runtime(2);
+  static const clipc_task_kind heart_kind = {
+      .name = "heart", .run = beat, .frame_bytes = sizeof(struct heart), .is_short = 1};
+  static const clipc_task_kind embed_kind = {
+      .name = "embedding", .run = embed_again, .frame_bytes = sizeof(struct embedding)};
+  clipc_runtime *runtime = test_runtime_open(2, 0);
   clipc_model *models[2];
   clipc_session *sessions[2];
   clipc_task *tasks[2];
@@ -423,15 +415,15 @@ static void heart_beats_while_computing(void **state) {
     open_tiny(&models[i], &sessions[i], CLIPC_GEMM_OWN, 2);
     struct embedding embedding = {.session = sessions[i], .out = out + i * 8 * 2048};
     for (int k = 0; k < 8; k++) embedding.images[k] = clipc_image_path("models/tiny/pictures/red_car.jpg");
-    tasks[i] = start(runtime, &embed_kind, &embedding);
+    tasks[i] = test_task_start(runtime, &embed_kind, &embedding);
   }
-  clipc_task *heart = start(runtime, &heart_kind, &(struct heart){0, &n_ticks, 0, &longest_ns});
+  clipc_task *heart = test_task_start(runtime, &heart_kind, &(struct heart){0, &n_ticks, 0, &longest_ns});
   usleep(1000000);
   clipc_task_cancel(heart);
-  assert_int_equal(finish(heart), CLIPC_E_CANCELLED);
+  assert_int_equal(test_task_finish(heart), CLIPC_E_CANCELLED);
   for (int i = 0; i < 2; i++) {
     clipc_task_cancel(tasks[i]);
-    assert_int_equal(finish(tasks[i]), CLIPC_OK);
+    assert_int_equal(test_task_finish(tasks[i]), CLIPC_OK);
     clipc_session_close(sessions[i]), clipc_model_close(models[i]);
   }
   clipc_runtime_close(runtime);
@@ -459,14 +451,14 @@ static void somebody_watches_the_timers(void **state) {
   (void)state;
   static const clipc_task_kind busy_kind = {.name = "busy", .run = be_busy, .frame_bytes = sizeof(struct sleeper)};
   static const clipc_task_kind other_kind = {.name = "other", .run = reach, .frame_bytes = sizeof(struct sleeper)};
-  clipc_runtime *runtime = open_runtime(2);
+  clipc_runtime *runtime = test_runtime_open(2, 0);
   for (int i = 0; i < 5; i++) {
     atomic_store(&was_reached, false);
-    clipc_task *busy = start(runtime, &busy_kind, &(struct sleeper){.ns = 2000000});
-    clipc_task *other = start(runtime, &other_kind, &(struct sleeper){.ns = 8000000});
+    clipc_task *busy = test_task_start(runtime, &busy_kind, &(struct sleeper){.ns = 2000000});
+    clipc_task *other = test_task_start(runtime, &other_kind, &(struct sleeper){.ns = 8000000});
     usleep(20000); /* this thread would help */
-    assert_int_equal(finish(busy), CLIPC_OK);
-    assert_int_equal(finish(other), CLIPC_OK);
+    assert_int_equal(test_task_finish(busy), CLIPC_OK);
+    assert_int_equal(test_task_finish(other), CLIPC_OK);
   }
   clipc_runtime_close(runtime);
 }
@@ -475,12 +467,15 @@ static void somebody_watches_the_timers(void **state) {
 
 static void write_nothing(void *context, const char *line) { (void)context, (void)line; }
 
-static int be_child(clipc_runtime **runtimes, clipc_task *task, clipc_session *session, const float *expected, size_t n) {
+static int be_child(clipc_runtime **runtimes, clipc_task *task, clipc_session *session, const float *expected,
+                    size_t n) {
   float out[2048];
   clipc_runtime *shared;
   clipc_error error = {CLIPC_OK, ""};
   for (int i = 0; i < 2; i++) {
-    if (clipc_spawn(NULL, runtimes[i], &sleeper_kind, &(struct sleeper){.ns = 1}, &error) != CLIPC_E_RUNTIME_UNAVAILABLE) return 1;
+    if (clipc_spawn(NULL, runtimes[i], &sleeper_kind, &(struct sleeper){.ns = 1}, &error) !=
+        CLIPC_E_RUNTIME_UNAVAILABLE)
+      return 1;
     if (clipc_runtime_shutdown(runtimes[i], 0, NULL) != CLIPC_E_RUNTIME_UNAVAILABLE) return 2;
     clipc_runtime_dump(runtimes[i], write_nothing, NULL);
   }
@@ -509,14 +504,15 @@ static int be_child(clipc_runtime **runtimes, clipc_task *task, clipc_session *s
 
 static void children_have_no_runtime(void **state) {
   (void)state;
-  clipc_runtime *runtimes[2] = {open_runtime(2), open_runtime(CLIPC_HOST_DRIVEN)}, *shared;
+  clipc_runtime *runtimes[2] = {test_runtime_open(2, 0), test_runtime_open(CLIPC_HOST_DRIVEN, 0)}, *shared;
   clipc_runtime_options options = {.n_threads = 1};
   {
     char host[] = "localhost:80";
     const char *const hosts[] = {host};
     options.fetch.allow = hosts;
     options.fetch.n_allow = 1;
-    assert_int_equal(clipc_runtime_shared_options(&(clipc_runtime_options){.n_threads = CLIPC_HOST_DRIVEN}, NULL), CLIPC_E_INVALID);
+    assert_int_equal(clipc_runtime_shared_options(&(clipc_runtime_options){.n_threads = CLIPC_HOST_DRIVEN}, NULL),
+                     CLIPC_E_INVALID);
     assert_int_equal(clipc_runtime_shared_options(&options, NULL), CLIPC_OK);
     assert_int_equal(clipc_runtime_shared_options(&options, NULL), CLIPC_OK); /* the last one counts */
     host[0] = 0;
@@ -524,14 +520,14 @@ static void children_have_no_runtime(void **state) {
   assert_int_equal(clipc_runtime_shared(NULL, NULL), CLIPC_E_INVALID);
   assert_int_equal(clipc_runtime_shared(&shared, NULL), CLIPC_OK);
   assert_int_equal(clipc_runtime_shared_options(NULL, NULL), CLIPC_E_INVALID);
-  clipc_task *task = start(runtimes[0], &sleeper_kind, &(struct sleeper){.ns = HOUR}), *in_shared;
+  clipc_task *task = test_task_start(runtimes[0], &sleeper_kind, &(struct sleeper){.ns = HOUR}), *in_shared;
   clipc_model *model;
   clipc_session *session;
   float expected[2048];
   open_tiny(&model, &session, CLIPC_GEMM_OWN, 2);
   assert_int_equal(clipc_embed_text(session, "a red car", expected, NULL), CLIPC_OK);
   for (int round = 0; round < 10; round++) {
-    in_shared = start(shared, &sleeper_kind, &(struct sleeper){.ns = 1000000}); /* threads are busy */
+    in_shared = test_task_start(shared, &sleeper_kind, &(struct sleeper){.ns = 1000000}); /* threads are busy */
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
@@ -541,12 +537,14 @@ static void children_have_no_runtime(void **state) {
     int status = -1;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
-    assert_int_equal(finish(in_shared), CLIPC_OK); /* the parent goes on */
-    assert_int_equal(finish(start(runtimes[0], &sleeper_kind, &(struct sleeper){.ns = 1})), CLIPC_OK);
-    assert_int_equal(finish(start(runtimes[1], &sleeper_kind, &(struct sleeper){.ns = 1})), CLIPC_OK);
+    assert_int_equal(test_task_finish(in_shared), CLIPC_OK); /* the parent goes on */
+    assert_int_equal(test_task_finish(test_task_start(runtimes[0], &sleeper_kind, &(struct sleeper){.ns = 1})),
+                     CLIPC_OK);
+    assert_int_equal(test_task_finish(test_task_start(runtimes[1], &sleeper_kind, &(struct sleeper){.ns = 1})),
+                     CLIPC_OK);
   }
   clipc_task_cancel(task);
-  assert_int_equal(finish(task), CLIPC_E_CANCELLED);
+  assert_int_equal(test_task_finish(task), CLIPC_E_CANCELLED);
   clipc_session_close(session);
   clipc_model_close(model);
   clipc_runtime_close(runtimes[0]);
@@ -559,7 +557,7 @@ static void shared_ends_for_good(void **state) {
   assert_int_equal(clipc_runtime_shared(&shared, NULL), CLIPC_OK);
   assert_int_equal(clipc_runtime_shared(&again, NULL), CLIPC_OK);
   assert_ptr_equal(shared, again);
-  clipc_task *task = start(shared, &sleeper_kind, &(struct sleeper){.ns = HOUR});
+  clipc_task *task = test_task_start(shared, &sleeper_kind, &(struct sleeper){.ns = HOUR});
   clipc_shutdown();
   clipc_status status;
   assert_int_equal(clipc_task_ended(task, &status), 1);

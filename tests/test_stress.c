@@ -1,7 +1,7 @@
-/* The scheduler under a crowd of tasks that spawn, cancel, sleep, send, select and answer one another by chance until it is
- * shut down at some moment: with threads, and seeded, where hundreds of orders are tried and each can be had again.
- * CLIPC_SEED=n repeats a run. Whatever happens: a task that was spawned is dropped once, a message that was sent is
- * received or dropped once, no memory is left. */
+/* The scheduler under a crowd of tasks that spawn, cancel, sleep, send, select and answer one another by chance until
+ * it is shut down at some moment: with threads, and seeded, where hundreds of orders are tried and each can be had
+ * again. CLIPC_SEED=n repeats a run. Whatever happens: a task that was spawned is dropped once, a message that was sent
+ * is received or dropped once, no memory is left. */
 #include "async/sched.h"
 #include "testing.h"
 
@@ -67,7 +67,9 @@ static int consume(clipc_task *task, void *frame) {
     if (f->random / 16 % 3)
       CLIPC_AWAIT(f, status, clipc_select(task, f->channels, n, &which, &id));
     else
-      CLIPC_AWAIT(f, status, (which = f->random % n, f->channels[which] ? clipc_channel_receive(task, f->channels[which], &id) : CLIPC_E_TIMED_OUT));
+      CLIPC_AWAIT(f, status,
+                  (which = f->random % n,
+                   f->channels[which] ? clipc_channel_receive(task, f->channels[which], &id) : CLIPC_E_TIMED_OUT));
     note(f->first, 2 + (int)which, status);
     if (status == CLIPC_OK) {
       if (id < 0 || id >= MAX_MESSAGES) fail_msg("message %d was never sent", id);
@@ -161,7 +163,8 @@ static void spawn_actor(clipc_task **out, clipc_task *parent, uint64_t random) {
   const clipc_task_kind *kind = &actor_kinds[random / 256 % 2];
   clipc_task *task;
   atomic_store(&world.spawned[id], 1);
-  clipc_status status = parent ? clipc_spawn_child(&task, parent, kind, &actor, NULL) : clipc_spawn(&task, world.runtime, kind, &actor, NULL);
+  clipc_status status = parent ? clipc_spawn_child(&task, parent, kind, &actor, NULL)
+                               : clipc_spawn(&task, world.runtime, kind, &actor, NULL);
   if (status != CLIPC_OK) {
     assert_int_equal(status, CLIPC_E_SHUTTING_DOWN);
     atomic_store(&world.spawned[id], 0);
@@ -194,7 +197,8 @@ static int act(clipc_task *task, void *frame) {
   for (; f->n_steps > 0; f->n_steps--) {
     f->random = mix(f->random);
     note(f->id, 4 + (int)(f->random % 16), 0);
-    if (f->random % 64 == 0) clipc_task_set_deadline(task, clipc_runtime_now_ns(world.runtime) + (int64_t)(f->random / 64 % 500) * 1000);
+    if (f->random % 64 == 0)
+      clipc_task_set_deadline(task, clipc_runtime_now_ns(world.runtime) + (int64_t)(f->random / 64 % 500) * 1000);
     if (f->random / 64 % 16 < 5) {
       if ((f->message = new_message()) < 0) continue;
       CLIPC_AWAIT(f, status, send_message(task, f));
@@ -214,7 +218,8 @@ static int act(clipc_task *task, void *frame) {
     } else if (f->oneshot == NULL) {
       if (clipc_oneshot_open(&f->oneshot, world.runtime, sizeof value, NULL) != CLIPC_OK) return CLIPC_E_NO_MEMORY;
       struct answerer answerer = {0, f->id, (int64_t)(f->random / 1024 % 200) * 1000, f->oneshot};
-      if (clipc_spawn(NULL, world.runtime, &answerer_kind, &answerer, NULL) != CLIPC_OK) clipc_oneshot_drop_sender(f->oneshot);
+      if (clipc_spawn(NULL, world.runtime, &answerer_kind, &answerer, NULL) != CLIPC_OK)
+        clipc_oneshot_drop_sender(f->oneshot);
     } else {
       CLIPC_AWAIT(f, status, clipc_oneshot_receive(task, f->oneshot, &value));
       if (status != CLIPC_E_TIMED_OUT) f->oneshot = NULL;
@@ -231,15 +236,19 @@ static int act(clipc_task *task, void *frame) {
 static void begin_world(int n_threads, uint64_t seed, struct test_memory *memory) {
   memset(&world, 0, sizeof world);
   pthread_mutex_init(&world.mutex, NULL);
-  clipc_runtime_options options = {.n_threads = n_threads, .seed = n_threads < 0 ? seed : 0, .allocator = test_allocator(memory)};
+  clipc_runtime_options options = {
+      .n_threads = n_threads, .seed = n_threads < 0 ? seed : 0, .allocator = test_allocator(memory)};
   assert_int_equal(clipc_runtime_open(&world.runtime, &options, NULL), CLIPC_OK);
   world.traces = n_threads < 0;
   for (int i = 0; i < N_CHANNELS; i++)
-    assert_int_equal(clipc_channel_open(&world.channels[i], sizeof(int), mix(seed + (uint64_t)i) % 5, drop_message, NULL), CLIPC_OK);
-  static const clipc_task_kind kind = {.name = "consumer", .run = consume, .drop = drop_consumer, .frame_bytes = sizeof(struct consumer)};
+    assert_int_equal(
+        clipc_channel_open(&world.channels[i], sizeof(int), mix(seed + (uint64_t)i) % 5, drop_message, NULL), CLIPC_OK);
+  static const clipc_task_kind kind = {
+      .name = "consumer", .run = consume, .drop = drop_consumer, .frame_bytes = sizeof(struct consumer)};
   for (int i = 0; i < N_CONSUMERS; i++) {
     struct consumer consumer = {.first = i, .random = mix(seed ^ (uint64_t)i)};
-    for (int k = 0; k < N_CHANNELS / N_CONSUMERS; k++) consumer.channels[k] = world.channels[i * N_CHANNELS / N_CONSUMERS + k];
+    for (int k = 0; k < N_CHANNELS / N_CONSUMERS; k++)
+      consumer.channels[k] = world.channels[i * N_CHANNELS / N_CONSUMERS + k];
     assert_int_equal(clipc_spawn(NULL, world.runtime, &kind, &consumer, NULL), CLIPC_OK);
   }
   for (uint64_t i = 0; i < 20; i++) spawn_actor(NULL, NULL, mix(seed * 31 + i));
@@ -255,9 +264,11 @@ static void end_world(int drain_ms, const struct test_memory *memory) {
   for (int i = 0; i < N_HANDLES; i++) clipc_task_release(world.handles[i]);
   clipc_runtime_close(world.runtime);
   for (int i = 0; i < MAX_TASKS; i++)
-    if (world.spawned[i] != world.dropped[i]) fail_msg("task %d was spawned %d times and dropped %d times", i, world.spawned[i], world.dropped[i]);
+    if (world.spawned[i] != world.dropped[i])
+      fail_msg("task %d was spawned %d times and dropped %d times", i, world.spawned[i], world.dropped[i]);
   for (int i = 0; i < MAX_MESSAGES; i++)
-    if (world.sent[i] != world.fate[i]) fail_msg("message %d was sent %d times and came %d times", i, world.sent[i], world.fate[i]);
+    if (world.sent[i] != world.fate[i])
+      fail_msg("message %d was sent %d times and came %d times", i, world.sent[i], world.fate[i]);
   assert_int_equal(memory->n_live, 0);
   pthread_mutex_destroy(&world.mutex);
 }
@@ -324,7 +335,8 @@ static void worlds_with_threads(void **state) {
     begin_world(1 + (int)(random % 3), seed, &memory);
     for (int i = 0; i < 2; i++) pthread_create(&threads[i], NULL, meddle, &contexts[i]);
     usleep((useconds_t)(random / 8 % 8000));
-    if (random / 65536 % 2) { /* the threads go on while it shuts down; they use ends of channels, so that those are kept */
+    if (random / 65536 %
+        2) { /* the threads go on while it shuts down; they use ends of channels, so that those are kept */
       assert_int_equal(clipc_runtime_shutdown(world.runtime, (int)(random / 131072 % 3), NULL), CLIPC_OK);
     }
     for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);

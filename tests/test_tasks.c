@@ -1,18 +1,11 @@
-/* Tasks: spawn, join, yield, sleep, cancel, deadlines, families, fairness; with threads, driven by a host, and seeded. */
+/* Tasks: spawn, join, yield, sleep, cancel, deadlines, families, fairness; with threads, driven by a host, and seeded.
+ */
 #include "async/sched.h"
 #include "testing.h"
 
 #include <pthread.h>
 #include <string.h>
 #include <unistd.h>
-
-static clipc_runtime *open_runtime(int n_threads, uint64_t seed) {
-  clipc_runtime *runtime;
-  clipc_runtime_options options = {.n_threads = n_threads, .seed = seed};
-  clipc_error error = {CLIPC_OK, ""};
-  if (clipc_runtime_open(&runtime, &options, &error) != CLIPC_OK) fail_msg("%s", error.message);
-  return runtime;
-}
 
 static void wait_until_empty(clipc_runtime *runtime) {
   for (int i = 0; i < 5000 && clipc__runtime_n_tasks(runtime) > 0; i++) {
@@ -24,33 +17,20 @@ static void wait_until_empty(clipc_runtime *runtime) {
   assert_int_equal(clipc__runtime_n_tasks(runtime), 0);
 }
 
-/* A test's body, with every kind of runtime, which has no task when it is over. Seeded ones last, where time jumps: there
- * nothing waits for long. */
+/* A test's body, with every kind of runtime, which has no task when it is over. Seeded ones last, where time jumps:
+ * there nothing waits for long. */
 static void on_each_runtime(void (*body)(clipc_runtime *runtime), size_t n_kinds) {
-  static const struct { int n_threads; uint64_t seed; } kinds[] = {{2, 0}, {1, 0}, {CLIPC_HOST_DRIVEN, 0}, {CLIPC_HOST_DRIVEN, 1}};
+  static const struct {
+    int n_threads;
+    uint64_t seed;
+  } kinds[] = {{2, 0}, {1, 0}, {CLIPC_HOST_DRIVEN, 0}, {CLIPC_HOST_DRIVEN, 1}};
   for (size_t i = 0; i < n_kinds; i++) {
-    clipc_runtime *runtime = open_runtime(kinds[i].n_threads, kinds[i].seed);
+    clipc_runtime *runtime = test_runtime_open(kinds[i].n_threads, kinds[i].seed);
     body(runtime);
     wait_until_empty(runtime);
     assert_int_equal(clipc_runtime_shutdown(runtime, 2000, NULL), CLIPC_OK);
     clipc_runtime_close(runtime);
   }
-}
-
-static clipc_task *start(clipc_runtime *runtime, const clipc_task_kind *kind, const void *frame) {
-  clipc_task *task;
-  clipc_error error = {CLIPC_OK, ""};
-  if (clipc_spawn(&task, runtime, kind, frame, &error) != CLIPC_OK) fail_msg("%s", error.message);
-  return task;
-}
-
-/* How it ended, and the handle is given back. */
-static clipc_status finish(clipc_task *task) {
-  clipc_status status = CLIPC_E_INVALID;
-  clipc_error error = {CLIPC_OK, ""};
-  if (clipc_task_wait(task, 20000, &status, &error) != CLIPC_OK) fail_msg("%s", error.message);
-  clipc_task_release(task);
-  return status;
 }
 
 static atomic_int n_turns, n_drops;
@@ -74,19 +54,20 @@ static void count_drop(void *frame) {
 }
 
 static void ends_once(clipc_runtime *runtime) {
-  static const clipc_task_kind kind = {.name = "answer", .run = give_answer, .drop = count_drop, .frame_bytes = sizeof(struct answer)};
+  static const clipc_task_kind kind = {
+      .name = "answer", .run = give_answer, .drop = count_drop, .frame_bytes = sizeof(struct answer)};
   struct answer answer = {.yields = 2};
   clipc_task *tasks[50];
   n_turns = n_drops = 0;
   for (int i = 0; i < 4000; i++) answer.filling[i] = (uint8_t)i;
   for (int i = 0; i < 50; i++) {
     answer.status = i % 19;
-    tasks[i] = start(runtime, &kind, &answer);
+    tasks[i] = test_task_start(runtime, &kind, &answer);
     assert_int_equal(clipc_spawn(NULL, runtime, &kind, &answer, NULL), CLIPC_OK); /* detached */
   }
   for (int i = 0; i < 50; i++) {
     clipc_task *again = clipc_task_retain(tasks[i]);
-    assert_int_equal(finish(tasks[i]), i % 19);
+    assert_int_equal(test_task_finish(tasks[i]), i % 19);
     clipc_status status;
     assert_int_equal(clipc_task_ended(again, &status), 1);
     assert_int_equal(status, i % 19);
@@ -108,11 +89,12 @@ static int look_at_zeros(clipc_task *task, void *frame) {
 }
 static void frame_is_zero(clipc_runtime *runtime) {
   static const clipc_task_kind kind = {.name = "zeros", .run = look_at_zeros, .frame_bytes = 300};
-  for (int i = 0; i < 300; i++) assert_int_equal(finish(start(runtime, &kind, NULL)), CLIPC_OK);
+  for (int i = 0; i < 300; i++) assert_int_equal(test_task_finish(test_task_start(runtime, &kind, NULL)), CLIPC_OK);
 }
 
 static void bad_arguments(clipc_runtime *runtime) {
-  static const clipc_task_kind kind = {.name = "zeros", .run = look_at_zeros, .frame_bytes = 300}, empty = {.name = "empty"};
+  static const clipc_task_kind kind = {.name = "zeros", .run = look_at_zeros, .frame_bytes = 300},
+                               empty = {.name = "empty"};
   clipc_task *task = (clipc_task *)&kind;
   clipc_error error;
   assert_int_equal(clipc_spawn(&task, NULL, &kind, NULL, &error), CLIPC_E_INVALID);
@@ -161,12 +143,14 @@ static int end_late(clipc_task *task, void *frame) {
   if (status != CLIPC_OK) return status;
   CLIPC_TASK_END(f, f->status);
 }
-static const clipc_task_kind late_kind = {.name = "late", .run = end_late, .drop = count_drop, .frame_bytes = sizeof(struct late)};
+static const clipc_task_kind late_kind = {
+    .name = "late", .run = end_late, .drop = count_drop, .frame_bytes = sizeof(struct late)};
 
 static void joins(clipc_runtime *runtime) {
   struct joiner joiner = {.n = 10};
-  for (int i = 0; i < 10; i++) joiner.others[i] = start(runtime, &late_kind, &(struct late){0, i, i % 3 * 1000000});
-  assert_int_equal(finish(start(runtime, &joiner_kind, &joiner)), CLIPC_OK);
+  for (int i = 0; i < 10; i++)
+    joiner.others[i] = test_task_start(runtime, &late_kind, &(struct late){0, i, i % 3 * 1000000});
+  assert_int_equal(test_task_finish(test_task_start(runtime, &joiner_kind, &joiner)), CLIPC_OK);
   for (int i = 0; i < 10; i++) clipc_task_release(joiner.others[i]);
 }
 
@@ -188,32 +172,38 @@ static int sleep_exactly(clipc_task *task, void *frame) {
   if (f->late && late > *f->late) *f->late = late;
   CLIPC_TASK_END(f, status);
 }
-static const clipc_task_kind sleeper_kind = {.name = "sleeper", .run = sleep_exactly, .frame_bytes = sizeof(struct sleeper)};
+static const clipc_task_kind sleeper_kind = {
+    .name = "sleeper", .run = sleep_exactly, .frame_bytes = sizeof(struct sleeper)};
 
 static void sleeps(clipc_runtime *runtime) {
   clipc_task *tasks[200];
-  for (int i = 0; i < 200; i++) tasks[i] = start(runtime, &sleeper_kind, &(struct sleeper){.ns = random_below(30000000)});
-  for (int i = 0; i < 200; i++) assert_int_equal(finish(tasks[i]), CLIPC_OK);
-  assert_int_equal(finish(start(runtime, &sleeper_kind, &(struct sleeper){.ns = -5})), CLIPC_OK);
-  tasks[0] = start(runtime, &late_kind, &(struct late){0, CLIPC_OK, INT64_MAX});
+  for (int i = 0; i < 200; i++)
+    tasks[i] = test_task_start(runtime, &sleeper_kind, &(struct sleeper){.ns = random_below(30000000)});
+  for (int i = 0; i < 200; i++) assert_int_equal(test_task_finish(tasks[i]), CLIPC_OK);
+  assert_int_equal(test_task_finish(test_task_start(runtime, &sleeper_kind, &(struct sleeper){.ns = -5})), CLIPC_OK);
+  tasks[0] = test_task_start(runtime, &late_kind, &(struct late){0, CLIPC_OK, INT64_MAX});
   clipc_task_cancel(tasks[0]);
-  assert_int_equal(finish(tasks[0]), CLIPC_E_CANCELLED);
+  assert_int_equal(test_task_finish(tasks[0]), CLIPC_E_CANCELLED);
 }
 
 /* Time jumps in a seeded runtime: every level of the wheel, both sides of its borders, and beyond its nine years. */
 static void wheel_wakes_at_the_right_tick(void **state) {
   (void)state;
   for (uint64_t seed = 1; seed <= 20; seed++) {
-    clipc_runtime *runtime = open_runtime(CLIPC_HOST_DRIVEN, seed);
+    clipc_runtime *runtime = test_runtime_open(CLIPC_HOST_DRIVEN, seed);
     int64_t late = 0;
     clipc_task *tasks[400];
     int n = 0;
     for (int bit = 0; bit < 60; bit++)
       for (int delta = -1; delta <= 1; delta++)
-        tasks[n++] = start(runtime, &sleeper_kind, &(struct sleeper){.ns = ((int64_t)1 << bit) + delta * 65536, .late = &late});
+        tasks[n++] = test_task_start(runtime, &sleeper_kind,
+                                     &(struct sleeper){.ns = ((int64_t)1 << bit) + delta * 65536, .late = &late});
     while (n < 400)
-      tasks[n++] = start(runtime, &sleeper_kind, &(struct sleeper){.ns = (int64_t)(((uint64_t)random_bits() << 31 | random_bits()) >> random_below(62)), .late = &late});
-    for (int i = 0; i < n; i++) assert_int_equal(finish(tasks[i]), CLIPC_OK);
+      tasks[n++] = test_task_start(
+          runtime, &sleeper_kind,
+          &(struct sleeper){.ns = (int64_t)(((uint64_t)random_bits() << 31 | random_bits()) >> random_below(62)),
+                            .late = &late});
+    for (int i = 0; i < n; i++) assert_int_equal(test_task_finish(tasks[i]), CLIPC_OK);
     assert_true(late <= 2 * 65536);
     clipc_runtime_close(runtime);
   }
@@ -264,26 +254,28 @@ static int wait_forever(clipc_task *task, void *frame) {
 }
 
 static void every_wait(clipc_runtime *runtime, int64_t deadline_ns) {
-  static const clipc_task_kind kind = {.name = "waiting", .run = wait_forever, .drop = count_drop, .frame_bytes = sizeof(struct waiting)};
+  static const clipc_task_kind kind = {
+      .name = "waiting", .run = wait_forever, .drop = count_drop, .frame_bytes = sizeof(struct waiting)};
   struct waiting frame = {.deadline_ns = deadline_ns};
   char message[8] = {0};
   n_drops = 0;
-  frame.other = start(runtime, &late_kind, &(struct late){.ns = 3600000000000});
+  frame.other = test_task_start(runtime, &late_kind, &(struct late){.ns = 3600000000000});
   assert_int_equal(clipc_channel_open(&frame.empty, 8, 1, NULL, NULL), CLIPC_OK);
   assert_int_equal(clipc_channel_open(&frame.full, 8, 1, NULL, NULL), CLIPC_OK);
   assert_int_equal(clipc_channel_try_send(frame.full, message), CLIPC_OK);
   for (frame.what = 0; frame.what < N_WAITS; frame.what++)
     for (int early = 0; early < 2; early++) {
       assert_int_equal(clipc_oneshot_open(&frame.oneshot, runtime, 8, NULL), CLIPC_OK);
-      clipc_task *task = start(runtime, &kind, &frame);
-      if (!deadline_ns && !early) assert_int_equal(clipc_task_wait(task, 2, NULL, NULL), CLIPC_E_TIMED_OUT); /* so that it waits */
+      clipc_task *task = test_task_start(runtime, &kind, &frame);
+      if (!deadline_ns && !early)
+        assert_int_equal(clipc_task_wait(task, 2, NULL, NULL), CLIPC_E_TIMED_OUT); /* so that it waits */
       if (!deadline_ns) clipc_task_cancel(task);
-      assert_int_equal(finish(task), deadline_ns ? CLIPC_E_TIMED_OUT : CLIPC_E_CANCELLED);
+      assert_int_equal(test_task_finish(task), deadline_ns ? CLIPC_E_TIMED_OUT : CLIPC_E_CANCELLED);
       assert_int_equal(clipc_oneshot_send(frame.oneshot, message), CLIPC_E_CANCELLED);
     }
   assert_int_equal(n_drops, 2 * N_WAITS);
   clipc_task_cancel(frame.other);
-  assert_int_equal(finish(frame.other), CLIPC_E_CANCELLED);
+  assert_int_equal(test_task_finish(frame.other), CLIPC_E_CANCELLED);
   clipc_channel_close_sender(frame.empty), clipc_channel_close_receiver(frame.empty);
   clipc_channel_close_sender(frame.full), clipc_channel_close_receiver(frame.full);
 }
@@ -297,7 +289,8 @@ struct parent {
   atomic_int *n_cancelled, *n_started;
 };
 static int be_parent(clipc_task *task, void *frame) {
-  static const clipc_task_kind kind = {.name = "family", .run = be_parent, .drop = count_drop, .frame_bytes = sizeof(struct parent)};
+  static const clipc_task_kind kind = {
+      .name = "family", .run = be_parent, .drop = count_drop, .frame_bytes = sizeof(struct parent)};
   struct parent *f = frame;
   int status = CLIPC_OK;
   CLIPC_TASK_BEGIN(f);
@@ -314,18 +307,19 @@ static int be_parent(clipc_task *task, void *frame) {
   CLIPC_TASK_END(f, status);
 }
 static void families(clipc_runtime *runtime) {
-  static const clipc_task_kind kind = {.name = "top", .run = be_parent, .drop = count_drop, .frame_bytes = sizeof(struct parent)};
+  static const clipc_task_kind kind = {
+      .name = "top", .run = be_parent, .drop = count_drop, .frame_bytes = sizeof(struct parent)};
   for (int ends_first = 0; ends_first < 2; ends_first++) {
     atomic_int n_cancelled = 0, n_started = 0;
     n_drops = 0;
-    clipc_task *top = start(runtime, &kind, &(struct parent){0, 2, ends_first, &n_cancelled, &n_started});
-    clipc_task *alone = start(runtime, &late_kind, &(struct late){0, CLIPC_OK, 5000000});
+    clipc_task *top = test_task_start(runtime, &kind, &(struct parent){0, 2, ends_first, &n_cancelled, &n_started});
+    clipc_task *alone = test_task_start(runtime, &late_kind, &(struct late){0, CLIPC_OK, 5000000});
     if (!ends_first) {
       while (atomic_load(&n_started) < 13) clipc_task_wait(top, 1, NULL, NULL);
       clipc_task_cancel(top);
     }
-    assert_int_equal(finish(top), ends_first ? CLIPC_OK : CLIPC_E_CANCELLED);
-    assert_int_equal(finish(alone), CLIPC_OK); /* no relation */
+    assert_int_equal(test_task_finish(top), ends_first ? CLIPC_OK : CLIPC_E_CANCELLED);
+    assert_int_equal(test_task_finish(alone), CLIPC_OK); /* no relation */
     wait_until_empty(runtime);
     assert_int_equal(n_cancelled, ends_first ? 12 : 13);
     assert_int_equal(n_drops, 14);
@@ -367,10 +361,12 @@ static int do_nothing(clipc_task *task, void *frame) {
 }
 
 static void nobody_starves(clipc_runtime *runtime) {
-  static const clipc_task_kind spinners[] = {{.name = "spinner", .run = spin, .frame_bytes = sizeof(struct spinner)},
-                                             {.name = "spinner", .run = spin, .frame_bytes = sizeof(struct spinner), .is_short = 1}};
-  static const clipc_task_kind others[] = {{.name = "other", .run = do_nothing, .frame_bytes = sizeof(struct late)},
-                                           {.name = "other", .run = do_nothing, .frame_bytes = sizeof(struct late), .is_short = 1}};
+  static const clipc_task_kind spinners[] = {
+      {.name = "spinner", .run = spin, .frame_bytes = sizeof(struct spinner)},
+      {.name = "spinner", .run = spin, .frame_bytes = sizeof(struct spinner), .is_short = 1}};
+  static const clipc_task_kind others[] = {
+      {.name = "other", .run = do_nothing, .frame_bytes = sizeof(struct late)},
+      {.name = "other", .run = do_nothing, .frame_bytes = sizeof(struct late), .is_short = 1}};
   for (int round = 0; round < 12; round++) { /* who spins is short or not, and how; and who wants to come through */
     clipc_task *tasks[4];
     atomic_store(&enough, false);
@@ -379,16 +375,16 @@ static void nobody_starves(clipc_runtime *runtime) {
       clipc_channel_open(&a.to, 1, 0, NULL, NULL), clipc_channel_open(&b.to, 1, 0, NULL, NULL);
       a.from = b.to, b.from = a.to;
       for (int k = 0; k < 3; k++) clipc_channel_try_send(a.to, "");
-      tasks[i] = start(runtime, &spinners[round & 1], &a);
-      tasks[i + 1] = start(runtime, &spinners[round & 1], &b);
+      tasks[i] = test_task_start(runtime, &spinners[round & 1], &a);
+      tasks[i + 1] = test_task_start(runtime, &spinners[round & 1], &b);
     }
     if (runtime->options.seed) { /* its time stands still as long as something is ready */
       assert_int_equal(clipc_task_wait(tasks[0], 5, NULL, NULL), CLIPC_E_TIMED_OUT);
       atomic_store(&enough, true);
     }
-    assert_int_equal(finish(start(runtime, &others[round / 2 & 1], &(struct late){0})), CLIPC_OK);
+    assert_int_equal(test_task_finish(test_task_start(runtime, &others[round / 2 & 1], &(struct late){0})), CLIPC_OK);
     atomic_store(&enough, true);
-    for (int i = 0; i < 4; i++) finish(tasks[i]);
+    for (int i = 0; i < 4; i++) test_task_finish(tasks[i]);
   }
 }
 
@@ -401,18 +397,19 @@ static int try_to_block(clipc_task *task, void *frame) {
   if (clipc_task_wait(other, 0, NULL, &error) != CLIPC_E_WOULD_DEADLOCK) return CLIPC_E_FORMAT;
   if (error.status != CLIPC_E_WOULD_DEADLOCK || error.message[0] == 0) return CLIPC_E_FORMAT;
   if (clipc_runtime_shutdown(runtime, 0, NULL) != CLIPC_E_WOULD_DEADLOCK) return CLIPC_E_FORMAT;
-  if (clipc_runtime_fd(runtime) >= 0 && clipc_runtime_poll(runtime, 0, NULL) != CLIPC_E_WOULD_DEADLOCK) return CLIPC_E_FORMAT;
+  if (clipc_runtime_fd(runtime) >= 0 && clipc_runtime_poll(runtime, 0, NULL) != CLIPC_E_WOULD_DEADLOCK)
+    return CLIPC_E_FORMAT;
   clipc_runtime_close(runtime);
   clipc_shutdown();
   return clipc__runtime_is_stopping(runtime) ? CLIPC_E_FORMAT : CLIPC_OK;
 }
 static void nothing_blocks_inside(clipc_runtime *runtime) {
   static const clipc_task_kind kind = {.name = "blocking", .run = try_to_block, .frame_bytes = sizeof(clipc_task *)};
-  clipc_task *other = start(runtime, &late_kind, &(struct late){.ns = 3600000000000});
-  assert_int_equal(finish(start(runtime, &kind, &other)), CLIPC_OK);
+  clipc_task *other = test_task_start(runtime, &late_kind, &(struct late){.ns = 3600000000000});
+  assert_int_equal(test_task_finish(test_task_start(runtime, &kind, &other)), CLIPC_OK);
   for (int i = 0; i < 5; i++) assert_int_equal(clipc_task_wait(other, i, NULL, NULL), CLIPC_E_TIMED_OUT);
   clipc_task_cancel(other);
-  assert_int_equal(finish(other), CLIPC_E_CANCELLED);
+  assert_int_equal(test_task_finish(other), CLIPC_E_CANCELLED);
 }
 
 /* A wait ends in time although there is always something to run meanwhile. */
@@ -420,14 +417,14 @@ static void waits_end_in_time(clipc_runtime *runtime) {
   static const clipc_task_kind kind = {.name = "spinner", .run = spin, .frame_bytes = sizeof(struct spinner)};
   atomic_store(&enough, false);
   clipc_task *tasks[20];
-  for (int i = 0; i < 20; i++) tasks[i] = start(runtime, &kind, &(struct spinner){.how = 0});
+  for (int i = 0; i < 20; i++) tasks[i] = test_task_start(runtime, &kind, &(struct spinner){.how = 0});
   int64_t before = clipc__clock_ns();
   alarm(60);
   assert_int_equal(clipc_task_wait(tasks[0], 20, NULL, NULL), CLIPC_E_TIMED_OUT);
   alarm(0);
   assert_true(clipc__clock_ns() - before < 5000000000);
   atomic_store(&enough, true);
-  for (int i = 0; i < 20; i++) assert_int_equal(finish(tasks[i]), CLIPC_OK);
+  for (int i = 0; i < 20; i++) assert_int_equal(test_task_finish(tasks[i]), CLIPC_OK);
 }
 
 /* ---- for people */
@@ -447,13 +444,13 @@ static int be_called(clipc_task *task, void *frame) {
 static void names_are_dumped(clipc_runtime *runtime) {
   static const clipc_task_kind kind = {.name = "nameless", .run = be_called, .frame_bytes = sizeof(struct late)};
   struct lines lines = {""};
-  clipc_task *task = start(runtime, &kind, NULL);
+  clipc_task *task = test_task_start(runtime, &kind, NULL);
   assert_int_equal(clipc_task_wait(task, 5, NULL, NULL), CLIPC_E_TIMED_OUT);
   clipc_runtime_dump(runtime, keep_line, &lines);
   assert_non_null(strstr(lines.text, "runtime: open"));
   assert_non_null(strstr(lines.text, "task request 17, whose name is cut where it : waiting, in 3"));
   clipc_task_cancel(task);
-  assert_int_equal(finish(task), CLIPC_E_CANCELLED);
+  assert_int_equal(test_task_finish(task), CLIPC_E_CANCELLED);
 }
 
 /* ---- memory */
@@ -521,7 +518,8 @@ static void handles_outlive_the_runtime(void **state) {
     assert_int_equal(clipc_channel_try_send(frame.full, "1234567"), CLIPC_OK);
     assert_int_equal(clipc_oneshot_open(&frame.oneshot, runtime, 600, NULL), CLIPC_OK);
     clipc_task *tasks[N_WAITS];
-    for (frame.what = 0; frame.what < N_WAITS; frame.what++) tasks[frame.what] = start(runtime, &kind, &frame);
+    for (frame.what = 0; frame.what < N_WAITS; frame.what++)
+      tasks[frame.what] = test_task_start(runtime, &kind, &frame);
     char message[600];
     clipc_task_wait(tasks[0], 5, NULL, NULL);
     clipc_runtime_close(runtime);
@@ -538,8 +536,16 @@ static void handles_outlive_the_runtime(void **state) {
   }
 }
 
-#define EACH(NAME) static void test_##NAME(void **state) { (void)state; on_each_runtime(NAME, 4); }
-#define EACH_BUT_SEEDED(NAME) static void test_##NAME(void **state) { (void)state; on_each_runtime(NAME, 3); }
+#define EACH(NAME)                                                                                                     \
+  static void test_##NAME(void **state) {                                                                              \
+    (void)state;                                                                                                       \
+    on_each_runtime(NAME, 4);                                                                                          \
+  }
+#define EACH_BUT_SEEDED(NAME)                                                                                          \
+  static void test_##NAME(void **state) {                                                                              \
+    (void)state;                                                                                                       \
+    on_each_runtime(NAME, 3);                                                                                          \
+  }
 EACH(ends_once)
 EACH(frame_is_zero)
 EACH(bad_arguments)

@@ -175,3 +175,28 @@ bool test_full_sizes(void) {
 #endif
   return left_out == NULL || *left_out == '\0';
 }
+/* ---- runtimes and tasks */
+
+clipc_runtime *test_runtime_open(int n_threads, uint64_t seed) {
+  clipc_runtime *runtime;
+  clipc_runtime_options options = {.n_threads = n_threads, .seed = seed};
+  clipc_error error = {CLIPC_OK, ""};
+  if (clipc_runtime_open(&runtime, &options, &error) != CLIPC_OK) fail_msg("%s", error.message);
+  return runtime;
+}
+
+clipc_task *test_task_start(clipc_runtime *runtime, const clipc_task_kind *kind, const void *frame) {
+  clipc_task *task;
+  clipc_error error = {CLIPC_OK, ""};
+  if (clipc_spawn(&task, runtime, kind, frame, &error) != CLIPC_OK) fail_msg("%s", error.message);
+  return task;
+}
+
+clipc_status test_task_finish(clipc_task *task) {
+  clipc_status status = CLIPC_E_INVALID;
+  clipc_error error = {CLIPC_OK, ""};
+  if (clipc_task_wait(task, 30000, &status, &error) != CLIPC_OK) fail_msg("%s", error.message);
+  clipc_task_release(task);
+  return status;
+}
+

@@ -43,6 +43,12 @@ void test_folder_put(const char *name, const void *data, size_t n_bytes);
 void test_folder_put_text(const char *name, const char *text);
 void test_folder_put_json(const char *name, const struct cJSON *json);
 
+/* ---- runtimes and tasks; what goes wrong fails the running test */
+
+clipc_runtime *test_runtime_open(int n_threads, uint64_t seed);
+clipc_task *test_task_start(clipc_runtime *runtime, const clipc_task_kind *kind, const void *frame);
+clipc_status test_task_finish(clipc_task *task); /* how it ended, within 30 s; the handle is given back */
+
 /* ---- time */
 
 /* False in sanitizer builds and where CLIPC_SKIP_FULL is set: models of full size are left out. */

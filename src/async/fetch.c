@@ -38,6 +38,10 @@ static void fetch_release(struct clipc__fetch *fetch) {
   clipc__waiter_clear(&fetch->waiter);
   clipc__bytes_free(&fetch->body);
   clipc__url_free(&fetch->url);
+  if (fetch->secret) explicit_bzero(fetch->secret, strlen(fetch->secret));
+  clipc__free(engine->allocator, fetch->secret);
+  clipc__free(engine->allocator, fetch->secret_host);
+  if (fetch->wants.release) fetch->wants.release(fetch->wants.context);
   clipc__free(engine->allocator, fetch);
   fetch_engine_release(engine);
 }
@@ -361,8 +365,30 @@ static clipc_status fetch_hand_over(struct clipc__fetch *fetch, clipc_error *err
 
 /* ---- what tasks call */
 
+static char *fetch_copy(const clipc_allocator *allocator, const char *text) {
+  size_t n = strlen(text) + 1;
+  char *copy = clipc__alloc(allocator, n, 1);
+  return copy ? memcpy(copy, text, n) : NULL;
+}
+
+/* False: no memory. */
+static bool fetch_take_secret(struct clipc__fetch *fetch) {
+  if (fetch->wants.secret == NULL) return true;
+  fetch->secret = fetch_copy(fetch->engine->allocator, fetch->wants.secret);
+  fetch->secret_host = fetch_copy(fetch->engine->allocator, fetch->url.host);
+  fetch->secret_port = fetch->url.port;
+  fetch->secret_https = fetch->url.is_https;
+  fetch->wants.secret = NULL;
+  return fetch->secret && fetch->secret_host;
+}
+
 clipc_status clipc__fetch_start(struct clipc__fetch **out, clipc_runtime *runtime, const char *url, size_t n,
                                 int64_t deadline_ns, clipc_error *error) {
+  return clipc__fetch_start_with(out, runtime, url, n, &(struct clipc__fetch_wants){.from = 0}, deadline_ns, error);
+}
+
+static clipc_status fetch_make(struct clipc__fetch **out, clipc_runtime *runtime, const char *url, size_t n,
+                               clipc_error *error) {
   *out = NULL;
   void *slot;
   struct clipc__url parsed = {.text = NULL};
@@ -383,15 +409,37 @@ clipc_status clipc__fetch_start(struct clipc__fetch **out, clipc_runtime *runtim
   atomic_store(&fetch->references, 2);
   fetch->body.allocator = *allocator;
   fetch->url = parsed;
+  fetch->reply.retry_after_s = -1;
+  *out = fetch;
+  return CLIPC_OK;
+}
+
+clipc_status clipc__fetch_start_with(struct clipc__fetch **out, clipc_runtime *runtime, const char *url, size_t n,
+                                     const struct clipc__fetch_wants *wants, int64_t deadline_ns, clipc_error *error) {
+  *out = NULL;
+  struct clipc__fetch *fetch;
+  clipc_status status = fetch_make(&fetch, runtime, url, n, error);
+  if (status != CLIPC_OK) {
+    if (wants->release) wants->release(wants->context);
+    return status;
+  }
+  fetch->wants = *wants;
   fetch->deadline_ns = deadline_ns;
   fetch->give_up_ns = deadline_ns ? deadline_ns : INT64_MAX;
-  status = fetch_hand_over(fetch, error);
+  if (!fetch_take_secret(fetch)) {
+    atomic_store(&fetch->references, 1); /* the engine has not seen it */
+    status = clipc__no_memory(error, "a fetch");
+  } else {
+    status = fetch_hand_over(fetch, error);
+  }
   if (status == CLIPC_OK)
     *out = fetch;
   else
     fetch_release(fetch);
   return status;
 }
+
+const struct clipc__fetch_reply *clipc__fetch_reply(const struct clipc__fetch *fetch) { return &fetch->reply; }
 
 bool clipc__fetch_done(const struct clipc__fetch *fetch) {
   return atomic_load_explicit(&fetch->over, memory_order_acquire);
@@ -442,7 +490,14 @@ clipc_status clipc__fetch_start(struct clipc__fetch **out, clipc_runtime *runtim
   return clipc__url_parse(&parsed, clipc__runtime_allocator(runtime), url, n, error); /* at best _UNSUPPORTED */
 }
 
+clipc_status clipc__fetch_start_with(struct clipc__fetch **out, clipc_runtime *runtime, const char *url, size_t n,
+                                     const struct clipc__fetch_wants *wants, int64_t deadline_ns, clipc_error *error) {
+  if (wants->release) wants->release(wants->context);
+  return clipc__fetch_start(out, runtime, url, n, deadline_ns, error);
+}
+
 /* There is no fetch. */
+const struct clipc__fetch_reply *clipc__fetch_reply(const struct clipc__fetch *fetch) { return (void)fetch, NULL; }
 int clipc__fetch_await(clipc_task *task, struct clipc__fetch *fetch) {
   return (void)task, (void)fetch, CLIPC_E_UNSUPPORTED;
 }

@@ -24,6 +24,32 @@ struct clipc__fetch;
 CLIPC_PRIVATE clipc_status clipc__fetch_start(struct clipc__fetch **out, clipc_runtime *runtime, const char *url,
                                               size_t n, int64_t deadline_ns, clipc_error *error);
 
+/* What a fetch may want beyond that. */
+struct clipc__fetch_wants {
+  const char *secret; /* a header for the scheme, host and port of the first URL alone; copied, wiped; NULL = none */
+  const char *accept; /* another header, for everybody; a static string or NULL */
+  uint64_t from;      /* the first byte that is wanted; a server may send all the same */
+  uint64_t max_bytes; /* of the body; 0 = as the options say */
+  int stall_s;        /* not 0: it may take any time, but not so long without a byte */
+  /* Takes the body in pieces, in place of memory: offset is where a piece belongs, and begins anew at 0 where the server
+   * does not go on at `from`. In the engine's task. false breaks the transfer off, with *error. */
+  bool (*write)(void *context, uint64_t offset, const void *data, size_t n_bytes, clipc_error *error);
+  void (*release)(void *context); /* once, when nothing is written any more, also when it could not be started */
+  void *context;
+};
+CLIPC_PRIVATE clipc_status clipc__fetch_start_with(struct clipc__fetch **out, clipc_runtime *runtime, const char *url,
+                                                   size_t n, const struct clipc__fetch_wants *wants,
+                                                   int64_t deadline_ns, clipc_error *error);
+
+/* What the headers said, of one that is over: the status is the last answer's, the others are the first that came. */
+struct clipc__fetch_reply {
+  long status; /* 0 = there was no answer */
+  int64_t retry_after_s;             /* -1 = not said */
+  char etag[80], linked_etag[80];    /* without quotes and W/; "" = not said */
+  char commit[64];
+};
+CLIPC_PRIVATE const struct clipc__fetch_reply *clipc__fetch_reply(const struct clipc__fetch *fetch);
+
 /* In a task: CLIPC_WAITING until it is over, then its status: CLIPC_OK; _NETWORK (no such host, no connection, a status
  * other than 200, a body cut off); _TIMED_OUT; _LIMIT (bytes, redirects); _DENIED (an address, scheme, credentials or
  * downgrade on the way); _INVALID (a malformed redirect); _CANCELLED; _SHUTTING_DOWN; _NO_MEMORY. _CANCELLED and

@@ -45,6 +45,14 @@ struct clipc__fetch {
   CURL *easy;
   struct curl_slist *addresses; /* for CURLOPT_RESOLVE */
   size_t n_header_bytes, n_unwanted_bytes;
+  struct clipc__fetch_wants wants;
+  char *secret;                /* the copy */
+  char *secret_host;           /* whose it is */
+  int secret_port;
+  bool secret_https;
+  struct curl_slist *headers;  /* of this hop */
+  uint64_t n_written, written_from;
+  struct clipc__fetch_reply reply;
   clipc_status refused; /* what a callback broke the transfer off with; its sentence is in error */
 };
 

@@ -197,7 +197,7 @@ static void origin_give_place(struct clipc__origin *origin, int64_t now_ns) {
   fetch->connect_ns = now_ns + engine->options.connect_timeout_ms * INT64_C(1000000);
   if (!fetch->was_started) {
     int64_t limit_ns = now_ns + engine->options.total_timeout_ms * INT64_C(1000000);
-    if (limit_ns < fetch->give_up_ns) fetch->give_up_ns = limit_ns;
+    if (fetch->wants.stall_s == 0 && limit_ns < fetch->give_up_ns) fetch->give_up_ns = limit_ns;
     fetch->was_started = true;
   }
   int64_t first_ns = fetch->connect_ns < fetch->give_up_ns ? fetch->connect_ns : fetch->give_up_ns;

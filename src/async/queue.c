@@ -126,8 +126,13 @@ void clipc__queue_woken(clipc_task *task) {
   if (before) push_local(worker, before);
 }
 
+/* The worker comes back to it at once where it has nothing else: then nobody is woken for it. */
 void clipc__queue_yielded(clipc_task *task) {
-  if (!queue_elsewhere(task->runtime, task)) push_local(clipc__worker_here(task->runtime), task);
+  if (queue_elsewhere(task->runtime, task)) return;
+  struct clipc__worker *worker = clipc__worker_here(task->runtime);
+  bool is_alone = worker->next == NULL && atomic_load_explicit(&worker->head, memory_order_relaxed) ==
+                                              atomic_load_explicit(&worker->tail, memory_order_relaxed);
+  if (!is_alone || !ring_push(worker, task)) push_local(worker, task);
 }
 
 void clipc__queue_share_next(struct clipc__worker *worker) {

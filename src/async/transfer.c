@@ -7,6 +7,7 @@
 #if CLIPC_CURL
 
 #include <string.h>
+#include <strings.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -45,13 +46,76 @@ static curl_socket_t transfer_open_socket(void *context, curlsocktype purpose, s
   return socket(to->family, to->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, to->protocol);
 }
 
+/* The value of a header line, where it has this name: its length, or -1. */
+static int transfer_value(const char **value, const char *line, size_t n, const char *name) {
+  size_t n_name = strlen(name);
+  if (n <= n_name || line[n_name] != ':' || strncasecmp(line, name, n_name) != 0) return -1;
+  const char *at = line + n_name + 1, *end = line + n;
+  while (at < end && (*at == ' ' || *at == '\t')) at++;
+  while (end > at && (end[-1] == '\r' || end[-1] == '\n' || end[-1] == ' ' || end[-1] == '\t')) end--;
+  *value = at;
+  return (int)(end - at);
+}
+
+/* Keeps a value, once; one that is too long is none. */
+static void transfer_keep(char *out, size_t n_out, const char *line, size_t n_line, const char *name) {
+  const char *value;
+  int n = transfer_value(&value, line, n_line, name);
+  if (n > 2 && value[0] == 'W' && value[1] == '/') value += 2, n -= 2;
+  if (n > 1 && value[0] == '"' && value[n - 1] == '"') value++, n -= 2;
+  if (n <= 0 || (size_t)n >= n_out || *out != '\0') return;
+  memcpy(out, value, (size_t)n);
+  out[n] = '\0';
+}
+
+static void transfer_number(int64_t *out, const char *line, size_t n_line, const char *name) {
+  const char *value;
+  int n = transfer_value(&value, line, n_line, name);
+  int64_t number = 0;
+  for (int i = 0; i < n; i++) {
+    if (value[i] < '0' || value[i] > '9' || i > 17) return;
+    number = number * 10 + (value[i] - '0');
+  }
+  if (n > 0) *out = number;
+}
+
 static size_t transfer_header(char *data, size_t size, size_t n, void *context) {
-  (void)data;
   struct clipc__fetch *fetch = context;
+  struct clipc__fetch_reply *reply = &fetch->reply;
   fetch->n_header_bytes += size * n;
+  transfer_keep(reply->etag, sizeof reply->etag, data, size * n, "ETag");
+  transfer_keep(reply->linked_etag, sizeof reply->linked_etag, data, size * n, "X-Linked-Etag");
+  transfer_keep(reply->commit, sizeof reply->commit, data, size * n, "X-Repo-Commit");
+  transfer_number(&reply->retry_after_s, data, size * n, "Retry-After");
+  const char *value;
+  if (transfer_value(&value, data, size * n, "Content-Range") > 6 && strncasecmp(value, "bytes ", 6) == 0) {
+    int64_t from = 0;
+    for (value += 6; *value >= '0' && *value <= '9' && from < INT64_MAX / 16; value++) from = from * 10 + (*value - '0');
+    fetch->written_from = (uint64_t)from;
+  }
   if (fetch->n_header_bytes <= TRANSFER_MAX_HEADERS) return size * n;
   fetch->refused = clipc__fail(&fetch->error, CLIPC_E_LIMIT, "%.*s: more than %d bytes of headers",
                                CLIPC__FETCH_NAME(fetch), (int)TRANSFER_MAX_HEADERS);
+  return 0;
+}
+
+static uint64_t transfer_max_bytes(const struct clipc__fetch *fetch) {
+  return fetch->wants.max_bytes ? fetch->wants.max_bytes : fetch->engine->options.max_bytes;
+}
+
+/* 200, or 206 where a part was asked for. */
+static bool transfer_is_wanted(const struct clipc__fetch *fetch, long code) {
+  return code == 200 || (code == 206 && fetch->wants.from > 0);
+}
+
+static size_t transfer_hand_on(struct clipc__fetch *fetch, const char *data, size_t n_bytes) {
+  clipc_error error = {CLIPC_E_IO, ""};
+  if (fetch->wants.write(fetch->wants.context, fetch->written_from + fetch->n_written, data, n_bytes, &error)) {
+    fetch->n_written += n_bytes;
+    return n_bytes;
+  }
+  fetch->refused = error.status;
+  fetch->error = error;
   return 0;
 }
 
@@ -62,16 +126,17 @@ static size_t transfer_write(char *data, size_t size, size_t n, void *context) {
   size_t n_bytes = size * n;
   long code = 0;
   net->curl.easy_getinfo(fetch->easy, CURLINFO_RESPONSE_CODE, &code);
-  if (code != 200) { /* nobody wants it; a short one is read so that the connection can be used again */
+  if (!transfer_is_wanted(fetch, code)) { /* nobody wants it; a short one is read so that the connection can be used again */
     fetch->n_unwanted_bytes += n_bytes;
     return fetch->n_unwanted_bytes <= TRANSFER_MAX_UNWANTED ? n_bytes : 0;
   }
-  uint64_t max_bytes = fetch->engine->options.max_bytes;
-  if (n_bytes > max_bytes || fetch->body.n_bytes > max_bytes - n_bytes) {
+  uint64_t max_bytes = transfer_max_bytes(fetch), n_before = fetch->n_written + fetch->body.n_bytes;
+  if (n_bytes > max_bytes || n_before > max_bytes - n_bytes) {
     fetch->refused = clipc__fail(&fetch->error, CLIPC_E_LIMIT, "%.*s: more than %llu bytes", CLIPC__FETCH_NAME(fetch),
                                  (unsigned long long)max_bytes);
     return 0;
   }
+  if (fetch->wants.write) return transfer_hand_on(fetch, data, n_bytes);
   curl_off_t announced = -1;
   if (fetch->body.capacity == 0) net->curl.easy_getinfo(fetch->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &announced);
   if (announced > TRANSFER_FIRST_RESERVE) announced = TRANSFER_FIRST_RESERVE; /* it may not be true */
@@ -105,6 +170,25 @@ static long transfer_ms_left(int64_t until_ns, int64_t now_ns) {
   return left_ms < 1 ? 1 : left_ms > 1000000000 ? 1000000000 : (long)left_ms;
 }
 
+static bool transfer_add_header(struct clipc__fetch *fetch, const char *header) {
+  struct curl_slist *longer = fetch->engine->net->curl.slist_append(fetch->headers, header);
+  if (longer) fetch->headers = longer;
+  return longer != NULL;
+}
+
+/* The secret goes to nobody but the host that it was given for. */
+static bool transfer_add_headers(struct clipc__fetch *fetch) {
+  char range[64];
+  if (fetch->wants.accept && !transfer_add_header(fetch, fetch->wants.accept)) return false;
+  if (fetch->wants.from > 0) {
+    snprintf(range, sizeof range, "Range: bytes=%llu-", (unsigned long long)fetch->wants.from);
+    if (!transfer_add_header(fetch, range)) return false;
+  }
+  bool same = fetch->secret && fetch->url.port == fetch->secret_port && fetch->url.is_https == fetch->secret_https &&
+              strcmp(fetch->url.host, fetch->secret_host) == 0;
+  return !same || transfer_add_header(fetch, fetch->secret);
+}
+
 static bool transfer_set_up(struct clipc__fetch *fetch) {
   const struct clipc__net *net = fetch->engine->net;
   const clipc_fetch_options *options = &fetch->engine->options;
@@ -129,9 +213,13 @@ static bool transfer_set_up(struct clipc__fetch *fetch) {
   TRANSFER_SET(CURLOPT_NOSIGNAL, 1L);
   TRANSFER_SET(CURLOPT_USERAGENT, "clipc/" CLIPC_VERSION);
   TRANSFER_SET(CURLOPT_MAXFILESIZE_LARGE,
-               (curl_off_t)(options->max_bytes > INT64_MAX ? INT64_MAX : (int64_t)options->max_bytes));
+               (curl_off_t)(transfer_max_bytes(fetch) > INT64_MAX ? INT64_MAX : (int64_t)transfer_max_bytes(fetch)));
+  TRANSFER_SET(CURLOPT_HTTPHEADER, fetch->headers);
+  TRANSFER_SET(CURLOPT_LOW_SPEED_LIMIT, fetch->wants.stall_s ? 1L : 0L);
+  TRANSFER_SET(CURLOPT_LOW_SPEED_TIME, (long)fetch->wants.stall_s);
   TRANSFER_SET(CURLOPT_CONNECTTIMEOUT_MS, transfer_ms_left(fetch->connect_ns, now_ns));
-  TRANSFER_SET(CURLOPT_TIMEOUT_MS, transfer_ms_left(fetch->give_up_ns, now_ns));
+  TRANSFER_SET(CURLOPT_TIMEOUT_MS,
+               fetch->give_up_ns == INT64_MAX ? 0L : transfer_ms_left(fetch->give_up_ns, now_ns));
   TRANSFER_SET(CURLOPT_PRIVATE, fetch);
   TRANSFER_SET(CURLOPT_OPENSOCKETFUNCTION, transfer_open_socket);
   TRANSFER_SET(CURLOPT_OPENSOCKETDATA, fetch);
@@ -153,15 +241,18 @@ static void transfer_detach(struct clipc__fetch *fetch) {
   else
     engine->net->curl.easy_cleanup(fetch->easy);
   engine->net->curl.slist_free_all(fetch->addresses);
+  engine->net->curl.slist_free_all(fetch->headers);
   fetch->easy = NULL;
-  fetch->addresses = NULL;
+  fetch->addresses = fetch->headers = NULL;
 }
 
 clipc_status clipc__transfer_start(struct clipc__fetch *fetch, const struct clipc__answer *answer, clipc_error *error) {
   struct clipc__engine_of_fetches *engine = fetch->engine;
   fetch->n_header_bytes = fetch->n_unwanted_bytes = 0;
+  fetch->n_written = fetch->written_from = 0;
   fetch->easy = engine->n_spare > 0 ? engine->spare[--engine->n_spare] : engine->net->curl.easy_init();
-  if (fetch->easy && (answer == NULL || transfer_bind(fetch, answer)) && transfer_set_up(fetch) &&
+  if (fetch->easy && (answer == NULL || transfer_bind(fetch, answer)) && transfer_add_headers(fetch) &&
+      transfer_set_up(fetch) &&
       engine->net->curl.multi_add_handle(engine->multi, fetch->easy) == CURLM_OK)
     return CLIPC_OK;
   transfer_detach(fetch);
@@ -190,7 +281,7 @@ static clipc_status transfer_failed(struct clipc__fetch *fetch, CURLcode code, c
   clipc_status status = transfer_status(code);
   if (status == CLIPC_E_LIMIT)
     return clipc__fail(error, status, "%.*s: more than %llu bytes", CLIPC__FETCH_NAME(fetch),
-                       (unsigned long long)fetch->engine->options.max_bytes);
+                       (unsigned long long)transfer_max_bytes(fetch));
   return clipc__fail(error, status, "%.*s: %s", CLIPC__FETCH_NAME(fetch), fetch->engine->net->curl.easy_strerror(code));
 }
 
@@ -224,6 +315,7 @@ static void transfer_ended(struct clipc__fetch *fetch, CURLcode code) {
   long http_code = 0;
   char *to = NULL;
   net->curl.easy_getinfo(fetch->easy, CURLINFO_RESPONSE_CODE, &http_code);
+  fetch->reply.status = http_code;
   net->curl.easy_getinfo(fetch->easy, CURLINFO_REDIRECT_URL, &to);
   bool broken_off = code == CURLE_WRITE_ERROR && fetch->refused == CLIPC_OK; /* a body that nobody wanted */
   if (fetch->refused != CLIPC_OK) {
@@ -235,7 +327,7 @@ static void transfer_ended(struct clipc__fetch *fetch, CURLcode code) {
              http_code != 306) {
     status = transfer_redirect(fetch, to, &error);
     if (status == CLIPC_OK) return;
-  } else if (http_code != 200) {
+  } else if (!transfer_is_wanted(fetch, http_code)) {
     status = clipc__fail(&error, CLIPC_E_NETWORK, "%.*s: HTTP status %ld", CLIPC__FETCH_NAME(fetch), http_code);
   }
   clipc__fetch_finish(fetch, status, &error);
