@@ -1254,6 +1254,72 @@ CLIPC_API clipc_status clipc_registry_metrics(clipc_registry *registry, clipc_me
 CLIPC_API void clipc_registry_dump(clipc_registry *registry, void (*write)(void *context, const char *line),
                                    void *context);
 
+/* ---------------------------------------------------------- getting weights */
+
+/* A model that is being got from the Hugging Face hub, by a task of a runtime whose options of fetching hold (of
+ * total_timeout_ms and max_bytes, files are free). */
+typedef struct clipc_pull clipc_pull;
+
+typedef struct clipc_pull_options {
+  const char *folder;   /* where the model is to lie; NULL = in the cache */
+  const char *cache;    /* the hub's cache ("~/.cache/huggingface/hub", spelt out), read and added to as Python's
+                           programs do it; NULL = none. One of the two must be there */
+  const char *revision; /* a branch, tag or commit [main] */
+  const char *endpoint; /* the hub [https://huggingface.co] */
+  const char *token;    /* for the endpoint's host alone, whatever it redirects to; NULL = none */
+  int towers;           /* CLIPC_TOWER_IMAGE or _TEXT: small files that only the other needs are left out; 0 = all */
+  int offline;          /* 1: what is in the cache has to do */
+  int n_parallel;       /* files at once [4] */
+  int n_retries;        /* one after the other, without a byte in between [5]; -1 = none */
+  int stall_timeout_s;  /* without a byte [30] */
+} clipc_pull_options;
+
+/* Begins to get a model.
+ *   out      [out] to be closed; NULL on failure
+ *   name     "org/name", "hf-hub:org/name", or a short name of OpenAI's and open_clip's: "ViT-B/32", "ViT-B-32::openai",
+ *            "ViT-B-32__laion2b_s34b_b79k"
+ *   options  copied
+ * Only the files that clipc opens are fetched. Where a repository's main revision has no safetensors, the hub's own
+ * conversion is taken, or else a repository that is known to have the same weights. Files that were cut off go on
+ * where they were left, also by another process; every one is compared with its size and its hash. A folder appears
+ * when all of it is there; one that is there and is this model is left as it is. Two of these at once, for the same
+ * model and place, do the work once.
+ * Returns CLIPC_OK; _INVALID (a name that nobody knows, with the nearest); _NO_MEMORY; _SHUTTING_DOWN. */
+CLIPC_API clipc_status clipc_pull_begin(clipc_pull **out, clipc_runtime *runtime, const char *name,
+                                        const clipc_pull_options *options, clipc_error *error);
+
+/* From a thread outside: blocks until it is over; timeout_ms -1 = no limit. CLIPC_OK, _TIMED_OUT, _WOULD_DEADLOCK. */
+CLIPC_API clipc_status clipc_pull_wait(clipc_pull *pull, int timeout_ms, clipc_error *error);
+
+/* What became of one that is over; CLIPC_OK while it is not.
+ *   _NETWORK (no such model or revision, no connection), _TIMED_OUT, _DENIED (the hub's page to accept, or an address),
+ *   _MODEL (it has no safetensors), _FORMAT (a wrong size or hash), _IO (the disk; the folder is there and is another;
+ *   not in the cache), _UNSUPPORTED (CURL=0), _CANCELLED, _SHUTTING_DOWN, _LIMIT, _NO_MEMORY */
+CLIPC_API clipc_status clipc_pull_status(const clipc_pull *pull, clipc_error *error);
+
+/* The model's folder, when it is over and went well, else NULL; until it is closed. */
+CLIPC_API const char *clipc_pull_path(const clipc_pull *pull);
+
+typedef struct clipc_pull_progress {
+  int done;                       /* 1: it is over */
+  size_t n_files, n_files_done;   /* 0 until the repository was listed */
+  uint64_t n_bytes, n_bytes_done; /* what was there counts as done; less than before when something begins anew */
+} clipc_pull_progress;
+CLIPC_API clipc_pull_progress clipc_pull_how_far(const clipc_pull *pull);
+
+/* Stops it; what was fetched stays for the next time. It is over soon after. */
+CLIPC_API void clipc_pull_cancel(clipc_pull *pull);
+
+/* Cancels it unless it is over, and frees it. NULL is fine. */
+CLIPC_API void clipc_pull_close(clipc_pull *pull);
+
+/* The folder of a model in the hub's cache, without the network.
+ *   path      [out, n_bytes] NUL-terminated
+ *   revision  NULL = main
+ * Returns CLIPC_OK; _INVALID; _IO (it is not there, or not whole); _LIMIT (n_bytes). */
+CLIPC_API clipc_status clipc_pull_find(char *path, size_t n_bytes, const char *name, const char *revision,
+                                       const char *cache, clipc_error *error);
+
 /* ----------------------------------------------------------------- process */
 
 /* Shuts the shared runtime down at once, for good, then stops the process's set of threads and waits for them; the next

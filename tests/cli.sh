@@ -66,7 +66,7 @@ for way in --help -h help; do
   fine "$way"
   that "$way: usage on stdout" has out "Usage: clipc COMMAND"
 done
-for command in embed classify tokenize preprocess decode inspect pack bench version; do
+for command in embed classify tokenize preprocess decode inspect pack convert quality zeroshot-eval bench version; do
   run $command --help
   fine "$command --help"
   that "$command --help: usage" has out "Usage: clipc $command"
@@ -171,6 +171,140 @@ refused "a packed file that is cut short" cut.clipc
 run embed -m "$one" --text a
 refused "a model that is a picture" "packed model"
 rm -f tiny.clipc cut.clipc from_folder
+
+# ---- fingerprints
+run inspect -m "$model"
+fingerprint=$(sed -n 's/^fingerprint *//p' out)
+that "inspect: fingerprint" [ "${#fingerprint}" = 36 ]
+run embed -m "$model" --fingerprint --text a --image "$one"
+fine "embed with a fingerprint"
+that "fingerprint in every line" [ "$(grep -c "\"fingerprint\":\"$fingerprint\"" out)" = 2 ]
+run embed -m "$model" --text a
+that "no fingerprint unasked" [ "$(grep -c fingerprint out)" = 0 ]
+run embed -m "$model" --fingerprint --text a -f npy -o vectors.npy
+fine "an array with a fingerprint"
+that "fingerprint beside the array" has vectors.npy.json "{\"fingerprint\":\"$fingerprint\",\"shape\":[1,"
+run embed -m "$model" --fingerprint --text a -f raw
+refused "fingerprint of an array on stdout" "-o FILE"
+run pack -m "$model" --precision int8 --tower image -o packed.clipc
+run inspect -m packed.clipc
+that "a packed file has the folder's" has out "${fingerprint%f32}int8"
+run inspect -m "$model" --reference openai
+that "other pixels, another space" [ "$(grep -c "${fingerprint%:f32}" out)" = 0 ]
+rm -f packed.clipc vectors.npy vectors.npy.json
+
+# ---- convert
+run convert -m "$model" -o half --precision f16
+fine convert
+that "convert: says what it made" has out "half: "
+run inspect -m half
+that "convert: its fingerprint is inspect's" has out "$(sed -n 's/^fingerprint *//p' out)"
+run inspect -m half --tensors
+fine "inspect --tensors"
+that "inspect --tensors: half" has out "F16 "
+run inspect -m half --tensors -f json
+fine "inspect --tensors in JSON"
+that "inspect --tensors in JSON: norms" has out '"norm":'
+run convert -m half -o "in shards ü" --precision f32 --shard-bytes 1000000
+fine "convert to shards"
+run embed -m "in shards ü" --image "$one" --text "a red circle"
+mv out from_shards
+run embed -m half --image "$one" --text "a red circle"
+that "shards give the same vectors" cmp out from_shards
+run convert -m "$model" -o eyes --towers image
+fine "convert one tower"
+run embed -m eyes --image "$one"
+mv out from_tower
+run embed -m "$model" --image "$one"
+that "one tower gives the same vectors" cmp out from_tower
+run embed -m eyes --text a
+refused "the tower that was left out" "text tower"
+run convert -m "$model" -o half
+refused "convert onto a folder" "half: is there already"
+run convert -m half -o no/such/folder
+refused "convert to nowhere" no/such/folder
+run convert -m no_such_folder -o other
+refused "convert of nothing" no_such_folder
+that "convert of nothing: nothing made" absent other
+run convert -m "$model"
+refused "convert without a place" "-o DIR"
+run convert -o other
+refused "convert without a model" "-m DIR"
+run convert -m "$model" -o other --precision int8
+refused "convert to int8" "--precision takes one of"
+run convert -m "$model" -o other --shard-bytes 0
+refused "shards of nothing" "--shard-bytes takes a whole number"
+that "convert leaves nothing hidden" clean_folder
+rm -rf half "in shards ü" eyes from_shards from_tower
+
+# ---- quality
+run quality -m "$model" --images "$pictures"
+fine quality
+that "quality: a recommendation" grep -q '^use [a-z0-9]*: ' out
+run quality -m "$model" --images "$pictures" -f json
+fine "quality json"
+that "quality json: recall" has out '"recall_at_5":'
+head -c 100 "$one" >broken.png
+run quality -m "$model" --images "$one" --images "$two" --images broken.png
+that "quality with a broken picture: exit code" exits 1
+that "quality with a broken picture: the others" has out "2 pictures"
+that "quality with a broken picture: sentence" has err broken.png
+run quality -m "$model" --images broken.png
+that "quality of nothing: exit code" exits 2
+run quality -m "$model"
+refused "quality without pictures" "--images DIR"
+run quality -m "$model" --images "$one" --precision int8
+refused "quality of one precision" "--precision"
+run pack -m "$model" -o packed.clipc
+run quality -m packed.clipc --images "$one"
+refused "quality of a packed file" "packed file"
+rm -f packed.clipc broken.png
+
+# ---- zeroshot-eval
+mkdir -p tree/red_circle tree/blue_square
+cp "$one" tree/red_circle/a.png
+cp "$two" tree/blue_square/a.png
+cp "$one" tree/blue_square/wrong.png
+run zeroshot-eval -m "$model" --images tree
+fine zeroshot-eval
+that "zeroshot-eval: top-1" grep -q '^top-1  *66.67 %' out
+that "zeroshot-eval: top-5" grep -q '^top-5  *100.00 %' out
+that "zeroshot-eval: mean" grep -q '^mean per class  *75.00 %' out
+that "zeroshot-eval: confusion" has out "1 of 2      blue square -> red circle"
+printf 'red_circle\ta round red circle\nblue_square\tblue square\ncar\tred car\n\n' >classes.tsv
+printf 'a photo of a {}\n{}\n' >templates.txt
+run zeroshot-eval -m "$model" --images tree --classes classes.tsv --templates templates.txt -f json
+fine "zeroshot-eval by files"
+that "zeroshot-eval by files: classes" has out '"n_classes":3,'
+that "zeroshot-eval by files: name" has out '{"folder":"red_circle","name":"a round red circle","n_images":1,"n_top_1":1}'
+printf 'blue square\nred circle\n' >names.txt
+run zeroshot-eval -m "$model" --images tree --classes names.txt
+that "zeroshot-eval by names in order" grep -q '^top-1  *66.67 %' out
+printf 'blue square\n' >names.txt
+run zeroshot-eval -m "$model" --images tree --classes names.txt
+refused "too few names" "has 1 names for the 2 folders"
+printf 'blue square\nred_circle\tred circle\n' >names.txt
+run zeroshot-eval -m "$model" --images tree --classes names.txt
+refused "names of two kinds" "1 of 2 lines have a tab"
+printf 'red_circle\tx\nred_circle\ty\n' >names.txt
+run zeroshot-eval -m "$model" --images tree --classes names.txt
+refused "a folder twice" "comes twice"
+printf 'red_circle\tred circle\n' >names.txt
+run zeroshot-eval -m "$model" --images tree --classes names.txt
+refused "a folder without a line" 'no line for the folder "blue_square"'
+printf 'a photo\n' >templates.txt
+run zeroshot-eval -m "$model" --images tree --templates templates.txt
+refused "a template without a place" "has no {}"
+run zeroshot-eval -m "$model" --images tree/red_circle
+refused "a tree without folders" "no folders of pictures"
+run zeroshot-eval -m "$model"
+refused "zeroshot-eval without pictures" "--images TREE"
+head -c 100 "$one" >tree/red_circle/broken.png
+run zeroshot-eval -m "$model" --images tree
+that "zeroshot-eval with a broken picture: exit code" exits 1
+that "zeroshot-eval with a broken picture: sentence" has err broken.png
+that "zeroshot-eval with a broken picture: the others" has out "3, of 2 classes"
+rm -rf tree classes.tsv names.txt templates.txt
 
 # ---- inspect
 run inspect -m "$model"

@@ -2,8 +2,8 @@
 """CLIP weights as they are published, to a Hugging Face folder with safetensors, which clipc opens.
 
 Reads OpenAI's .pt (TorchScript archives), state_dicts and checkpoints of open_clip (.pt, .bin, safetensors), Hugging
-Face's pytorch_model.bin and its shards, and ONNX exports, without PyTorch. Pickles are read as data: nothing in them is run,
-and one that names anything but tensors and plain data is refused.
+Face's pytorch_model.bin and its shards, and ONNX exports, without PyTorch. Pickles are read as data: nothing in them is
+run, and one that names anything but tensors and plain data is refused.
 
 Examples:
   python convert.py ViT-B-32.pt -o vit-b-32
@@ -20,6 +20,11 @@ import os
 import re
 import signal
 import sys
+
+try:
+    import numpy  # noqa: F401
+except ImportError:
+    sys.exit("convert.py: needs numpy: python3 -m pip install numpy")
 
 from clipc_convert import names, network as networks
 from clipc_convert.errors import Failed, Refused
@@ -49,17 +54,18 @@ def parser():
     summary, _, rest = __doc__.partition("Examples:")
     p = argparse.ArgumentParser(prog="convert.py", description=summary, epilog="Examples:" + rest,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("input", nargs="+", metavar="INPUT", help="a checkpoint's file or folder; or two ONNX files, one per tower")
-    p.add_argument("-o", "--out", required=True, metavar="DIR", help="the folder to make; it must not be there yet")
-    p.add_argument("--dtype", choices=("f32", "f16", "bf16"), default="f32", help="numbers to store [f32]")
-    p.add_argument("--activation", choices=networks.ACTIVATIONS, help="what the network has, where its files do not say")
-    p.add_argument("--heads", type=positive, metavar="N", help="image tower's attention heads, where its files do not say")
-    p.add_argument("--config", metavar="FILE", help="config.json or open_clip_config.json [the one beside the input]")
-    p.add_argument("--tokenizer", metavar="DIR", help="folder whose tokeniser to copy, or none [the input's, else CLIP's]")
-    p.add_argument("--logit-scale", type=float, metavar="X", help="what logits are multiplied by, where the input has none")
-    p.add_argument("--ema", action="store_true", help="take the averaged weights of a training checkpoint")
-    p.add_argument("--max-shard-size", type=byte_count, default=byte_count("5GB"), metavar="SIZE", help="[5GB]")
-    p.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no notes")
+    add = p.add_argument
+    add("input", nargs="+", metavar="INPUT", help="a checkpoint's file or folder; or two ONNX files, one per tower")
+    add("-o", "--out", required=True, metavar="DIR", help="the folder to make; it must not be there yet")
+    add("--dtype", choices=("f32", "f16", "bf16"), default="f32", help="numbers to store [f32]")
+    add("--activation", choices=networks.ACTIVATIONS, help="what the network has, where its files do not say")
+    add("--heads", type=positive, metavar="N", help="image tower's attention heads, where its files do not say")
+    add("--config", metavar="FILE", help="config.json or open_clip_config.json [the one beside the input]")
+    add("--tokenizer", metavar="DIR", help="folder whose tokeniser to copy, or none [the input's, else CLIP's]")
+    add("--logit-scale", type=float, metavar="X", help="what logits are multiplied by, where the input has none")
+    add("--ema", action="store_true", help="take the averaged weights of a training checkpoint")
+    add("--max-shard-size", type=byte_count, default=byte_count("5GB"), metavar="SIZE", help="[5GB]")
+    add("-q", "--quiet", action="store_true", help="no progress bar and no notes")
     return p
 
 
@@ -97,8 +103,8 @@ def plan(checkpoint, args):
         notes.append("logit_bias is left out, for a CLIPModel has none: cosines stay, probabilities do not")
         left.remove("logit_bias")
     if left:
-        notes.append(f"{len(left)} tensors that no CLIP reads are left out: {', '.join(sorted(left)[:4])}"
-                     f"{' ...' if len(left) > 4 else ''}")
+        notes.append(f"{len(left)} tensors that no CLIP reads are left out: "
+                     f"{', '.join(sorted(left)[:4])}{' ...' if len(left) > 4 else ''}")
     return network, out, out_config, notes
 
 
@@ -121,8 +127,8 @@ def plan_onnx(checkpoint, args):
     network, out = network_of_graphs(checkpoint.graphs, args.activation, args.heads)
     if network.vision and network.text and "logit_scale" not in out:
         if args.logit_scale is None:
-            raise Refused(f"{checkpoint.path}: the graphs hold no logit_scale; say --logit-scale 100 for OpenAI's, LAION's and "
-                          "most other models")
+            raise Refused(f"{checkpoint.path}: the graphs hold no logit_scale; say --logit-scale 100 for OpenAI's, "
+                          "LAION's and most other models")
         out["logit_scale"] = scalar(math.log(args.logit_scale), checkpoint.path)
     return network, out, networks.config_of(network, args.dtype.upper()), []
 

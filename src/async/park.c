@@ -141,6 +141,7 @@ static bool wait_as_guest(clipc_runtime *runtime, bool (*holds)(const void *cont
          (end == INT64_MAX || clipc__clock_ns() < end) && clipc__runtime_turn(worker))
     continue;
   clipc__queue_share_next(worker);
+  if (clipc__queue_any(runtime)) clipc__park_wake_one(runtime); /* what has yielded to this thread, which goes */
   clipc__runtime_leave(&before);
   pthread_mutex_unlock(&runtime->guest);
   return done;

@@ -66,6 +66,10 @@ static bool ring_push(struct clipc__worker *worker, clipc_task *task) {
   return true;
 }
 
+static bool ring_is_empty(const struct clipc__worker *worker) { /* for the owner */
+  return atomic_load_explicit(&worker->head, memory_order_relaxed) == atomic_load_explicit(&worker->tail, memory_order_relaxed);
+}
+
 static clipc_task *ring_take(struct clipc__worker *worker) {
   unsigned head = atomic_load_explicit(&worker->head, memory_order_acquire);
   for (;;) {
@@ -123,16 +127,17 @@ void clipc__queue_woken(clipc_task *task) {
   struct clipc__worker *worker = clipc__worker_here(runtime);
   clipc_task *before = worker->next;
   worker->next = task;
-  if (before) push_local(worker, before);
+  if (before)
+    push_local(worker, before);
+  else if (!ring_is_empty(worker))
+    clipc__park_wake_one(runtime); /* for one that has yielded alone */
 }
 
 /* The worker comes back to it at once where it has nothing else: then nobody is woken for it. */
 void clipc__queue_yielded(clipc_task *task) {
   if (queue_elsewhere(task->runtime, task)) return;
   struct clipc__worker *worker = clipc__worker_here(task->runtime);
-  bool is_alone = worker->next == NULL && atomic_load_explicit(&worker->head, memory_order_relaxed) ==
-                                              atomic_load_explicit(&worker->tail, memory_order_relaxed);
-  if (!is_alone || !ring_push(worker, task)) push_local(worker, task);
+  if (worker->next || !ring_is_empty(worker) || !ring_push(worker, task)) push_local(worker, task);
 }
 
 void clipc__queue_share_next(struct clipc__worker *worker) {

@@ -191,7 +191,6 @@ static bool transfer_add_headers(struct clipc__fetch *fetch) {
 
 static bool transfer_set_up(struct clipc__fetch *fetch) {
   const struct clipc__net *net = fetch->engine->net;
-  const clipc_fetch_options *options = &fetch->engine->options;
   CURL *easy = fetch->easy;
   int64_t now_ns = clipc_runtime_now_ns(fetch->engine->runtime);
   CURLcode code = CURLE_OK;

@@ -16,7 +16,7 @@ static const char *const towers[] = {"all", "image", "text", NULL};
 
 /* "precision" here is that of the files, so the shared options of models would mislead. */
 static const struct cli_option own_options[] = {
-    {MODEL, 'm', "model", "DIR", "a folder as Hugging Face or open_clip publish it, with safetensors"},
+    {MODEL, 'm', "model", "FOLDER", "a folder as Hugging Face or open_clip publish it, with safetensors"},
     {OUT, 'o', "out", "DIR", "the new folder; it must not be there yet, or be empty"},
     {TYPE, 0, "precision", "NAME", "type of the weights: f32, f16, bf16, or same [same]"},
     {TOWER, 0, "towers", "NAME", "all, or of a Hugging Face folder one alone: image or text [all]"},

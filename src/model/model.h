@@ -63,8 +63,8 @@ struct clipc__layout {
   bool clear; /* sets what lies between the parts to nought */
 };
 
-/* What the fingerprint of an embedding space is made of, apart from the configuration and the precision (space.c). Kept in
- * packed files as it lies. */
+/* What the fingerprint of an embedding space is made of, apart from the configuration and the precision (space.c).
+ * Kept in packed files as it lies. */
 struct clipc__space {
   uint8_t weights[CLIPC__SHA256_BYTES];
   uint8_t tokenizer[2][CLIPC__SHA256_BYTES]; /* by transformers' rules, by open_clip's; noughts where there is none */
@@ -117,8 +117,8 @@ CLIPC_PRIVATE clipc_status clipc__model_tokenizer(const struct clipc__tokenizer 
 /* Writes a model that is from a folder as a packed file. */
 CLIPC_PRIVATE clipc_status clipc__model_write(const struct clipc_model *model, const char *path, clipc_error *error);
 
-/* What the readers of configurations and tokenisers look for in a folder (config.c, vocabulary.c, specials.c); each list
- * ends with NULL. */
+/* What the readers of configurations and tokenisers look for in a folder (config.c, vocabulary.c, specials.c); each
+ * list ends with NULL. */
 CLIPC_PRIVATE const char *const *clipc__config_files(void);
 CLIPC_PRIVATE const char *const *clipc__tokenizer_files(void);
 

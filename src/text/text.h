@@ -43,8 +43,8 @@ CLIPC_PRIVATE clipc_status clipc__tokenizer_step(struct clipc__tokenizer_opening
 CLIPC_PRIVATE void clipc__tokenizer_abandon(struct clipc__tokenizer_opening *opening);
 CLIPC_PRIVATE void clipc__tokenizer_close(struct clipc__tokenizer *tokenizer);
 
-/* A hash over all that text becomes ids by but for the cleaning and the context length, which are the options': the same
- * for files of other forms that say the same. _NO_MEMORY. */
+/* A hash over all that text becomes ids by but for the cleaning and the context length, which are the options': the
+ * same for files of other forms that say the same. _NO_MEMORY. */
 CLIPC_PRIVATE clipc_status clipc__tokenizer_digest(const struct clipc__tokenizer *tokenizer,
                                                    uint8_t digest[CLIPC__SHA256_BYTES], clipc_error *error);
 

@@ -159,9 +159,9 @@ CLIPC_PRIVATE clipc_status clipc__naming_detect(enum clipc__naming *naming, cons
 CLIPC_PRIVATE const char *clipc__part_name(char name[CLIPC__NAME_BYTES], enum clipc__naming naming, int tower,
                                            enum clipc__part part, int layer, bool projection_linear);
 
-/* Walks over the parts of the network of a configuration in their fixed order: the image tower, the text tower, logit scale
- * and bias; of a tower what comes before the blocks, each block, what comes behind them; in each the order of the enum.
- * Zero it but for config and naming. What the spelling has no name for is left out. */
+/* Walks over the parts of the network of a configuration in their fixed order: the image tower, the text tower, logit
+ * scale and bias; of a tower what comes before the blocks, each block, what comes behind them; in each the order of
+ * the enum. Zero it but for config and naming. What the spelling has no name for is left out. */
 struct clipc__parts {
   const struct clipc__config *config;
   enum clipc__naming naming;
@@ -174,8 +174,8 @@ struct clipc__parts {
   bool optional;                /* [out] whether it may be missing */
 };
 CLIPC_PRIVATE bool clipc__parts_next(struct clipc__parts *parts); /* false at the end */
-/* Whether every part is there, of its shape, and of a type that can be had as f32: _MODEL with the sentence of the first
- * that is not. used [n_tensors of tensors], may be NULL: set to true for those that are parts. */
+/* Whether every part is there, of its shape, and of a type that can be had as f32: _MODEL with the sentence of the
+ * first that is not. used [n_tensors of tensors], may be NULL: set to true for those that are parts. */
 CLIPC_PRIVATE clipc_status clipc__parts_check(bool *used, const struct clipc__tensors *tensors,
                                               const struct clipc__config *config, enum clipc__naming naming,
                                               clipc_error *error);
@@ -202,8 +202,8 @@ CLIPC_PRIVATE void clipc__tensor_widen(float *out, const struct clipc__tensor *t
 
 /* ---- for writing folders */
 
-/* n numbers as F16 or BF16, rounded to the nearest, ties to even; what is not a number stays that. Returns how many were
- * written: less than n before a finite number that the type has no finite number for. */
+/* n numbers as F16 or BF16, rounded to the nearest, ties to even; what is not a number stays that. Returns how many
+ * were written: less than n before a finite number that the type has no finite number for. */
 CLIPC_PRIVATE size_t clipc__narrow(uint8_t *out, enum clipc__dtype dtype, const float *numbers, size_t n);
 
 /* Appends the text of a config.json for one tower of a Hugging Face folder that clipc__config_read found both in, as

@@ -103,7 +103,8 @@ def openai_module():
     class Block(nn.Module):
         def __init__(self, width, mask):
             super().__init__()
-            self.attn, self.ln_1, self.ln_2 = nn.MultiheadAttention(width, width // 64), LayerNorm(width), LayerNorm(width)
+            self.attn, self.ln_1, self.ln_2 = nn.MultiheadAttention(width,
+                                                                    width // 64), LayerNorm(width), LayerNorm(width)
             self.mlp = nn.Sequential()
             self.mlp.add_module("c_fc", nn.Linear(width, 4 * width))
             self.mlp.add_module("gelu", QuickGELU())
@@ -199,7 +200,8 @@ def hf_model(act="gelu", image=50):
                 hidden_act=act, eos_token_id=49407, bos_token_id=49406)
     vision = dict(hidden_size=96, intermediate_size=200, num_hidden_layers=2, num_attention_heads=3, image_size=image,
                   patch_size=16, hidden_act=act)
-    return transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=40)).eval()
+    return transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=vision,
+                                                          projection_dim=40)).eval()
 
 
 # ---------------------------------------------------------------- embeddings
@@ -230,7 +232,8 @@ def hf_inputs(size):
     import torch
     import open_clip
     import transformers
-    processor = transformers.CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
+    processor = transformers.CLIPImageProcessorPil(size={"shortest_edge": size},
+                                                   crop_size={"height": size, "width": size})
     ids = open_clip.tokenizer.SimpleTokenizer()(TEXTS)
     return ids, torch.from_numpy(np.asarray(processor(pictures(), return_tensors="np")["pixel_values"]))
 
@@ -267,7 +270,8 @@ def openai_legacy(folder):
     import torch
     model = openai_module()
     arrays = fill(model)
-    state = {k: v for k, v in model.state_dict().items() if k not in ("input_resolution", "context_length", "vocab_size")}
+    state = {k: v for k, v in model.state_dict().items() if k not in ("input_resolution", "context_length",
+                                                                      "vocab_size")}
     reference = open_clip.model.build_model_from_openai_state_dict(dict(state), cast_dtype=torch.float32).float().eval()
     torch.save({"epoch": 3, "model_state_dict": state}, os.path.join(folder, "fine tuned \u00fc.pth"),
                _use_new_zipfile_serialization=False)
@@ -286,7 +290,8 @@ def open_clip_training(folder):
     with torch.no_grad():
         model.logit_scale.copy_(before)
     other = {"module." + k: v + 1 for k, v in model.state_dict().items() if k in ("logit_scale", "ln_final.bias")}
-    torch.save({"epoch": 32, "name": "2024-model_ViT", "optimizer": optimizer.state_dict(), "scaler": {"scale": 65536.0},
+    torch.save({"epoch": 32, "name": "2024-model_ViT", "optimizer": optimizer.state_dict(),
+                "scaler": {"scale": 65536.0},
                 "state_dict": {"module." + k: v for k, v in model.state_dict().items()}, "state_dict_ema": other},
                os.path.join(folder, "epoch_32.pt"))
     with open(os.path.join(folder, "open_clip_config.json"), "w") as f:
@@ -333,7 +338,8 @@ def hf_shards(folder):
     model = hf_model()
     arrays = fill(model)
     hf_files(model, folder)
-    save_torch_state_dict(model.state_dict(), folder, filename_pattern="pytorch_model{suffix}.bin", max_shard_size="1MB",
+    save_torch_state_dict(model.state_dict(), folder, filename_pattern="pytorch_model{suffix}.bin",
+                          max_shard_size="1MB",
                           safe_serialization=False)
     return arrays, {"input": ["."], **by_transformers(model, 50)}
 

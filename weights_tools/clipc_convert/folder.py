@@ -28,7 +28,8 @@ class OutputFolder:
             raise Failed(f"{parent}: no such folder")
         free = shutil.disk_usage(parent).free
         if free < size + SPARE:
-            raise Failed(f"{self.shown}: not enough space: {(size + SPARE) >> 20} MB are needed and {free >> 20} MB are free")
+            raise Failed(f"{self.shown}: not enough space: {(size + SPARE) >> 20} MB are needed and {free >> 20} MB "
+                         "are free")
 
     def __enter__(self):
         parent, name = os.path.split(self.final)

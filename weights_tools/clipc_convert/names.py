@@ -32,7 +32,8 @@ BLOCK = [  # Hugging Face's leaf, open_clip's, rows and columns by name: d width
     ("mlp.fc2.weight", "mlp.c_proj.weight", "dm"), ("mlp.fc2.bias", "mlp.c_proj.bias", "d"),
 ]
 VISION = [  # p patch, t positions
-    ("embeddings.class_embedding", "class_embedding", "d"), ("embeddings.patch_embedding.weight", "conv1.weight", "d3pp"),
+    ("embeddings.class_embedding", "class_embedding", "d"),
+    ("embeddings.patch_embedding.weight", "conv1.weight", "d3pp"),
     ("embeddings.position_embedding.weight", "positional_embedding", "td"),
     ("pre_layrnorm.weight", "ln_pre.weight", "d"), ("pre_layrnorm.bias", "ln_pre.bias", "d"),
     ("post_layernorm.weight", "ln_post.weight", "d"), ("post_layernorm.bias", "ln_post.bias", "d"),
@@ -74,8 +75,8 @@ def spelling(tensors, path):
         return "hf-bare"
     if any(name.startswith("visual.") or re.match(r"(text\.)?token_embedding\.weight", name) for name in tensors):
         return "open_clip"
-    raise Refused(f"{path}: none of the known spellings: there is no tensor vision_model.embeddings.class_embedding and no "
-                  "visual.class_embedding")
+    raise Refused(f"{path}: none of the known spellings: there is no tensor vision_model.embeddings.class_embedding "
+                  "and no visual.class_embedding")
 
 
 def tower_dimensions(tower, embedding):
@@ -163,8 +164,8 @@ def from_open_clip(tensors, network, path):
             out["visual_projection.weight"] = take("visual.proj", (d, e)).transposed()
         else:
             if f"{custom}text_projection.bias" in tensors:
-                raise Refused(f"{path}: tensor {custom}text_projection.bias: a projection with a bias has no place in a "
-                              "CLIPModel")
+                raise Refused(f"{path}: tensor {custom}text_projection.bias: a projection with a bias has no place in "
+                              "a CLIPModel")
             linear = f"{custom}text_projection.weight" in tensors
             out["text_projection.weight"] = take(f"{custom}text_projection.weight", (e, d)) if linear else \
                 take(f"{custom}text_projection", (d, e)).transposed()

@@ -33,11 +33,13 @@ class Tower:
     def check(self, path):
         for name, most in LIMITS.items():
             value = getattr(self, name)
-            needed = name in ("width", "layers", "heads", "mlp") or (name in ("image", "patch")) == (self.kind == "vision")
+            of_vision, of_text = name in ("image", "patch"), name in ("vocabulary", "context")
+            needed = not of_text if self.kind == "vision" else not of_vision
             if type(value) is not int or not (1 <= value <= most if needed else value == 0):
                 raise Refused(f"{path}: the {self.kind} tower's {name} is {value}: out of range")
         if self.width % self.heads:
-            raise Refused(f"{path}: the {self.kind} tower's width {self.width} is not a multiple of its {self.heads} heads")
+            raise Refused(f"{path}: the {self.kind} tower's width {self.width} is not a multiple of its {self.heads} "
+                          "heads")
         if self.activation not in ACTIVATIONS:
             raise Refused(f"{path}: hidden_act is {self.activation}: not one of {', '.join(ACTIVATIONS)}")
         if self.patch > self.image:
@@ -66,7 +68,8 @@ def _get(config, key, absent):
 
 
 def _sub_config(config, part):
-    """text_config_dict of old exports, when not null, stands in place of text_config, with defaults where it is silent."""
+    """text_config_dict of old exports, when not null, stands in place of text_config, with defaults where it is
+    silent."""
     old = config.get(part + "_config_dict")
     sub = old if old is not None else config.get(part + "_config")
     return sub if isinstance(sub, dict) else {}
@@ -108,7 +111,8 @@ def network_of_hf(config, bare, path):
         raise Refused(f"{path}: model_type is {kind}: not one of clip, clip_text_model, clip_vision_model")
     if config.get("quantization_config"):
         raise Refused(f"{path}: quantization_config: quantised checkpoints are not supported")
-    architecture = next((a for a in config.get("architectures") or [] if isinstance(a, str) and a.startswith("CLIP")), None)
+    architecture = next((a for a in config.get("architectures") or [] if isinstance(a, str) and a.startswith("CLIP")),
+                        None)
     network = Network(_get(config, "projection_dim", 512), bare=bare)
     for part in ("text", "vision"):
         only = kind == f"clip_{part}_model" or (architecture or "").startswith("CLIP" + part.capitalize())
@@ -132,8 +136,8 @@ VISION_KEYS = {"layers", "width", "head_width", "mlp_ratio", "patch_size", "imag
                "norm_kwargs", "pool_type", "output_tokens", "attn_pooler_queries", "attn_pooler_heads", "block_type",
                "pos_embed_type", "timm_model_pretrained", "timm_pool", "timm_proj", "timm_proj_bias", "timm_drop",
                "timm_drop_path", "final_ln_after_pool"}
-TEXT_KEYS = {"context_length", "vocab_size", "tokenizer_kwargs", "tokenizer_mode", "width", "heads", "layers", "mlp_ratio",
-             "pad_id", "eos_id", "pool_type", "output_tokens", "act_kwargs", "norm_kwargs", "block_type",
+TEXT_KEYS = {"context_length", "vocab_size", "tokenizer_kwargs", "tokenizer_mode", "width", "heads", "layers",
+             "mlp_ratio", "pad_id", "eos_id", "pool_type", "output_tokens", "act_kwargs", "norm_kwargs", "block_type",
              "final_ln_after_pool", "hf_tokenizer_name", "hf_model_pretrained", "hf_proj_type", "hf_pooler_type",
              "proj_type"}
 MODEL_KEYS = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_scale", "init_logit_bias",
@@ -210,8 +214,8 @@ def network_of_open_clip(config, path):
 def _size(tensors, name, rank, dimension, path):
     tensor = tensors.get(name)
     if tensor is None or len(tensor.shape) != rank or tensor.shape[dimension] < 1:
-        raise Refused(f"{path}: tensor {name} is {'missing' if tensor is None else 'misshapen'}, so the network cannot be "
-                      "inferred")
+        raise Refused(f"{path}: tensor {name} is {'missing' if tensor is None else 'misshapen'}, so the network cannot "
+                      "be inferred")
     return tensor.shape[dimension]
 
 
@@ -227,7 +231,8 @@ def network_of_shapes(tensors, activation, heads, path):
     if activation is None and not openai:
         raise Refused(f"{path}: has no config beside it, and its tensors do not say which activation the network has: "
                       "name open_clip's open_clip_config.json by --config; or say --activation quick_gelu (models of "
-                      "OpenAI, DFN and MetaCLIP, names that end in -quickgelu) or --activation gelu (LAION's and DataComp's)")
+                      "OpenAI, DFN and MetaCLIP, names that end in -quickgelu) or --activation gelu (LAION's and "
+                      "DataComp's)")
     activation = activation or "quick_gelu"
     custom = "text." if "text.token_embedding.weight" in tensors else ""
     width = _size(tensors, "visual.conv1.weight", 4, 0, path)
@@ -247,8 +252,8 @@ def network_of_shapes(tensors, activation, heads, path):
                  context=_size(tensors, custom + "positional_embedding", 2, 0, path))
     for tower in (vision, text):
         if tower.heads < 1 or tower.width % tower.heads:
-            raise Refused(f"{path}: {tower.kind} layers and heads of 64 do not fit width {tower.width}: name a config by "
-                          "--config")
+            raise Refused(f"{path}: {tower.kind} layers and heads of 64 do not fit width {tower.width}: name a config "
+                          "by --config")
         tower.check(path)
     return Network(_size(tensors, "visual.proj", 2, 1, path), vision, text)
 

@@ -1,5 +1,5 @@
-"""An ONNX file's graph, by a reader of its own for the little of protobuf that it needs. Tensors stay in the file, or in the
-files of external data beside it. Field numbers: onnx.proto of ONNX 1.x."""
+"""An ONNX file's graph, by a reader of its own for the little of protobuf that it needs. Tensors stay in the file, or
+in the files of external data beside it. Field numbers: onnx.proto of ONNX 1.x."""
 import mmap
 import os
 import struct

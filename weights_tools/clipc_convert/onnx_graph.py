@@ -1,9 +1,11 @@
-"""Which tensor of an ONNX graph is which part of CLIP: by what the nodes do, since exporters rename, fold and transpose.
+"""Which tensor of an ONNX graph is which part of CLIP: by what the nodes do, since exporters rename, fold and
+transpose.
 
-A tower is what is computed from the first convolution, or from the look-up of token ids, up to where the towers meet. Its
-nodes that multiply by weights (MatMul and Gemm, each with its Add), normalise (LayerNormalization, or its parts down to
-Mul and Add) and add positions come in the order of the network: the file lists nodes in the order of computation. The
-three projections of attention may stand in any order; which is which is told by Softmax: its input is query times key.
+A tower is what is computed from the first convolution, or from the look-up of token ids, up to where the towers meet.
+Its nodes that multiply by weights (MatMul and Gemm, each with its Add), normalise (LayerNormalization, or its parts
+down to Mul and Add) and add positions come in the order of the network: the file lists nodes in the order of
+computation. The three projections of attention may stand in any order; which is which is told by Softmax: its input is
+query times key.
 """
 import math
 
@@ -12,6 +14,8 @@ from .names import from_hf
 from .network import HEAD_WIDTHS, Network, Tower
 from .onnx_walk import MOVES, OPAQUE, Linear, Norm, Walker
 from .tensors import numbers, scalar
+
+JOINS = ("Mul", "Add", "Sub", "Div", "Concat", "Where", "Einsum", "Conv")
 
 
 # ---------------------------------------------------------------- the network's order
@@ -29,8 +33,8 @@ class TowerReader:
     def need(self, what, kind):
         event = self.events[self.at] if self.at < len(self.events) else None
         if not isinstance(event, kind):
-            raise Refused(f"{self.path}: in the {self.kind} tower {what} is not where CLIP's ViT has it, so it is another "
-                          "network")
+            raise Refused(f"{self.path}: in the {self.kind} tower {what} is not where CLIP's ViT has it, so it is "
+                          "another network")
         self.at += 1
         return event
 
@@ -73,8 +77,8 @@ class TowerReader:
         for linear, (node, side) in zip(three, places):
             part = "v" if node is None or node.index != scores else "qk"[side]
             if node is None or scores is None or part in roles:
-                raise Refused(f"{self.path}: in the {self.kind} tower the three projections of attention cannot be told "
-                              "apart, so it is another network")
+                raise Refused(f"{self.path}: in the {self.kind} tower the three projections of attention cannot be "
+                              "told apart, so it is another network")
             roles[part] = node
             self.put(f"{layer}self_attn.{part}_proj.weight", linear.weight)
             if linear.bias is None:
@@ -97,8 +101,8 @@ class TowerReader:
             factors = [self.walker.number(v) for n in between if n.op == "Mul" for v in n.inputs]
             if any(f is not None and abs(f - 1.702) < 1e-3 for f in factors):
                 return "quick_gelu"
-        raise Refused(f"{self.path}: in the {self.kind} tower the activation ({', '.join(sorted(ops)) or 'none'}) is not one "
-                      "of quick_gelu, gelu, gelu_pytorch_tanh")
+        raise Refused(f"{self.path}: in the {self.kind} tower the activation ({', '.join(sorted(ops)) or 'none'}) is "
+                      "not one of quick_gelu, gelu, gelu_pytorch_tanh")
 
     def blocks(self, width):
         """Layers up to the last norm -> layers, heads, mlp, activation, eps."""
@@ -127,13 +131,18 @@ class TowerReader:
     def check_rest(self, allowed):
         """A table that a tower is multiplied by, added or joined to beyond what was read would change the numbers."""
         for node in self.nodes:
-            if node.index in self.read or node.index in allowed or node.op not in ("Mul", "Add", "Sub", "Div", "Concat",
-                                                                                  "Where", "Einsum", "Conv"):
+            if node.op not in JOINS or node.index in self.read or node.index in allowed:
                 continue
             tables = [t for value in node.inputs if value not in self.inside for t in
                       self.walker.weights_behind(value, lambda t: t.size > 1, self.inside)]
-            if tables and not (self.kind == "text" and self.leads_to_softmax(node)):
+            if tables and not (self.kind == "text" and node.op in ("Add", "Where") and self.leads_to_softmax(node) and
+                               all(map(self.is_mask, tables))):
                 raise self.walker.strange(node, f"{node.op} with a table of shape {list(tables[0].shape)}")
+
+    @staticmethod
+    def is_mask(table):
+        """Nothing, or so far below zero that nothing is left of it."""
+        return table.size <= 1 << 24 and all(((block == 0) | (block < -1e3)).all() for block in table.blocks())
 
     def leads_to_softmax(self, node):
         """Whether it masks attention: what follows is Softmax, but for what only moves or masks."""
@@ -148,7 +157,8 @@ class TowerReader:
 
     def check_pooling(self):
         """The vision tower ends in the class token, the text tower in one position: none in a mean."""
-        means = [n for n in self.nodes if n.index > self.last.index and n.op in ("ReduceMean", "GlobalAveragePool", "ReduceMax", "ReduceSum")
+        means = [n for n in self.nodes if n.index > self.last.index
+                 and n.op in ("ReduceMean", "GlobalAveragePool", "ReduceMax", "ReduceSum")
                  and self.axes(n) == [1] and (self.at_projection is None or n.index < self.at_projection.index)]
         if means:
             raise self.walker.strange(means[0], f"{means[0].op} over the positions")
@@ -162,7 +172,8 @@ class TowerReader:
         for node in self.nodes:
             if node.op in ("Add", "Where") and self.leads_to_softmax(node):
                 return
-        raise Refused(f"{self.path}: the text tower's attention has no mask: it sees both ways, which a CLIPModel does not")
+        raise Refused(f"{self.path}: the text tower's attention has no mask: it sees both ways, which a CLIPModel does "
+                      "not")
 
     def projection(self, name):
         """The width of the embedding; None where the graph ends before."""
@@ -171,7 +182,8 @@ class TowerReader:
         event = self.need("the projection", Linear)
         self.at_projection = event.node
         if event.bias is not None:
-            raise Refused(f"{self.path}: the {self.kind} tower's projection has a bias, which has no place in a CLIPModel")
+            raise Refused(f"{self.path}: the {self.kind} tower's projection has a bias, which has no place in a "
+                          "CLIPModel")
         self.out[name] = event.weight
         if self.at != len(self.events):
             raise Refused(f"{self.path}: the {self.kind} tower goes on behind its projection, so it is another network")
@@ -185,8 +197,8 @@ class TowerReader:
             for value in node.inputs:
                 if value in self.inside:
                     continue
-                found = self.walker.weights_behind(value, lambda t: t.shape and t.shape[-1] == columns and t.size > columns,
-                                                   self.inside)
+                found = self.walker.weights_behind(
+                    value, lambda t: t.shape and t.shape[-1] == columns and t.size > columns, self.inside)
                 if len(found) == 1:
                     table = found[0].reshaped((found[0].size // columns, columns))
                     if table is not None:
@@ -200,8 +212,8 @@ def _vision(walker, conv, shared, activation, heads):
     weight = walker.weight(conv.inputs[1])
     name, changed = walker.from_input(conv.inputs[0])
     if changed:
-        raise Refused(f"{walker.path}: the graph prepares its pictures by itself ({', '.join(reversed(changed))}), which is "
-                      "not read")
+        raise Refused(f"{walker.path}: the graph prepares its pictures by itself ({', '.join(reversed(changed))}), "
+                      "which is not read")
     if len(conv.inputs) > 2 and conv.inputs[2]:
         raise Refused(f"{walker.path}: the first convolution has a bias: SigLIP is not supported")
     reader = TowerReader(walker, "vision", conv.outputs[0], shared)
@@ -210,8 +222,8 @@ def _vision(walker, conv, shared, activation, heads):
     classes = [t for value in (concat.inputs if concat else []) if value not in reader.inside
                for t in walker.weights_behind(value, lambda t: t.size == width, reader.inside)]
     if len(classes) != 1:
-        raise Refused(f"{walker.path}: in the vision tower the class token is not found: SigLIP and others without one are "
-                      "not supported")
+        raise Refused(f"{walker.path}: in the vision tower the class token is not found: SigLIP and others without one "
+                      "are not supported")
     reader.put("embeddings.class_embedding", classes[0].reshaped((width,)))
     reader.put("embeddings.patch_embedding.weight", weight)
     positions = reader.table("the positions", width, concat.index)
@@ -262,10 +274,11 @@ def _starts(walker):
             if weight is not None and len(weight.shape) == 2 and walker.from_input(node.inputs[1])[0]:
                 texts.append(node)
     if len(images) > 1 or any(w.shape[1] != 3 or w.shape[2] != w.shape[3] for _, w in images):
-        raise Refused(f"{walker.path}: it has {len(images)} convolutions where CLIP's ViT has one: ResNet, timm and other towers "
-                      "are not supported")
+        raise Refused(f"{walker.path}: it has {len(images)} convolutions where CLIP's ViT has one: ResNet, timm and "
+                      "other towers are not supported")
     if len(texts) > 1:
-        raise Refused(f"{walker.path}: it looks up several tables by its ids: text towers of other families are not supported")
+        raise Refused(f"{walker.path}: it looks up several tables by its ids: text towers of other families are not "
+                      "supported")
     return images[0][0] if images else None, texts[0] if texts else None
 
 
@@ -323,8 +336,10 @@ def _network(graphs, activation, heads):
                 continue
             if kind in towers:
                 raise Refused(f"{graph.path}: both files have a {kind} tower")
-            towers[kind], embeddings[kind], reader = _vision(walker, start, shared, activation, heads) if kind == "vision" \
-                else _text(walker, start, shared, activation)
+            if kind == "vision":
+                towers[kind], embeddings[kind], reader = _vision(walker, start, shared, activation, heads)
+            else:
+                towers[kind], embeddings[kind], reader = _text(walker, start, shared, activation)
             tensors.update(reader.out)
             readers.append(reader)
         if conv and gather:
@@ -333,8 +348,8 @@ def _network(graphs, activation, heads):
     if missing and len(towers) > 1:
         raise Refused(f"{path}: the {missing[0]} tower ends before its projection: export the model that has it")
     if len(set(embeddings.values())) > 1:
-        raise Refused(f"{path}: the towers' embeddings have {embeddings['vision']} and {embeddings['text']} numbers: they are "
-                      "of different models")
+        raise Refused(f"{path}: the towers' embeddings have {embeddings['vision']} and {embeddings['text']} numbers: "
+                      "they are of different models")
     embedding = next(iter(embeddings.values()))
     network = Network(embedding or next(iter(towers.values())).width, towers.get("vision"), towers.get("text"),
                       projected=embedding is not None)

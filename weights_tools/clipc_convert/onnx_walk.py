@@ -1,13 +1,14 @@
-"""What the values of an ONNX graph are: weights through what only moves them, products with weights, normalisations. In: a
-Graph. Out: for a tower's nodes its Linear and Norm events, in the order of computation."""
+"""What the values of an ONNX graph are: weights through what only moves them, products with weights, normalisations.
+In: a Graph. Out: for a tower's nodes its Linear and Norm events, in the order of computation."""
 import numpy as np
 
 from .errors import Refused
-from .tensors import Memory, Tensor
+from .tensors import STORED, Memory, Tensor
 
 OPAQUE = ("Shape", "Size", "ConstantOfShape", "Range")  # what they give depends on sizes alone
-MOVES = ("Identity", "Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Gather", "Slice", "Split",
-         "Dropout")
+MOVES = ("Identity", "Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Gather", "Slice",
+         "Split", "Dropout")
+SHAPES = ("Identity", "Cast", "Transpose", "Unsqueeze", "Squeeze", "Reshape", "Flatten")  # a weight is seen through them
 QUANTISED = ("DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearMatMul",
              "ConvInteger", "QLinearConv", "MatMulNBits")
 
@@ -33,11 +34,11 @@ class Walker:
             for value in node.inputs:
                 self.consumers.setdefault(value, []).append(node)
             if node.op in QUANTISED:
-                raise Refused(f"{self.path}: node {node.name or node.op}: {node.op}: a quantised graph, which is not read; "
-                              "convert the one that it was made from")
+                raise Refused(f"{self.path}: node {node.name or node.op}: {node.op}: a quantised graph, which is not "
+                              "read; convert the one that it was made from")
             if node.domain not in ("", "ai.onnx"):
-                raise Refused(f"{self.path}: node {node.name or node.op}: {node.domain}.{node.op}: an optimised graph, which "
-                              "is not read; convert the one that it was made from")
+                raise Refused(f"{self.path}: node {node.name or node.op}: {node.domain}.{node.op}: an optimised graph, "
+                              "which is not read; convert the one that it was made from")
 
     # ---- values that are weights
 
@@ -57,7 +58,7 @@ class Walker:
             return None
         if node.op == "Constant":
             return self._constant(node)
-        if node.op not in ("Identity", "Cast", "Transpose", "Unsqueeze", "Squeeze", "Reshape", "Flatten") or not node.inputs:
+        if node.op not in SHAPES or not node.inputs:
             return None
         tensor = self.weight(node.inputs[0])
         if tensor is None or node.op in ("Identity", "Cast"):
@@ -94,7 +95,7 @@ class Walker:
                 return found
             tensor = found if isinstance(found, Tensor) else None
         if tensor is not None and tensor.dtype in ("I64", "I32") and tensor.size <= 64:
-            return np.frombuffer(tensor.storage.read(0, tensor.storage.size), "<i8" if tensor.dtype == "I64" else "<i4").tolist()
+            return np.frombuffer(tensor.storage.read(0, tensor.storage.size), STORED[tensor.dtype]).tolist()
         if node is not None and node.op == "Concat" and node.inputs:
             return [None] * (len(node.inputs) - 1) + (self.integers(node.inputs[-1]) or [None])[-1:]
         if node is not None and node.op in ("Unsqueeze", "Squeeze", "Cast", "Reshape", "Identity") and node.inputs:
@@ -212,7 +213,8 @@ class Walker:
             return Norm(node, *weights, node.attributes.get("epsilon", 1e-5))
         if node.op != "Mul":
             return None
-        weight = next((w for w in map(self.weight, node.inputs) if w is not None and len(w.shape) == 1 and w.size > 1), None)
+        weight = next((w for w in map(self.weight, node.inputs) if w is not None and len(w.shape) == 1 and w.size > 1),
+                      None)
         after = self.consumers.get(node.outputs[0], [])
         while len(after) == 1 and after[0].op in ("Cast", "Identity"):
             after = self.consumers.get(after[0].outputs[0], [])

@@ -12,8 +12,8 @@ from .errors import Refused
 MAX_PICKLE = 256 << 20  # bytes of one pickle without its tensors; real ones have less than 2 MB
 MAX_ITEMS = 20_000_000  # opcodes
 
-# What checkpoints of CLIP hold. A name alone runs nothing here, so the list is not what makes the reader safe; it makes a
-# file that is something else, or that is meant to do something else, be refused by name.
+# What checkpoints of CLIP hold. A name alone runs nothing here, so the list is not what makes the reader safe; it makes
+# a file that is something else, or that is meant to do something else, be refused by name.
 TORCH_NAMES = {
     "torch": {"Size", "device", "dtype", "ByteStorage", "CharStorage", "ShortStorage", "IntStorage", "LongStorage",
               "HalfStorage", "FloatStorage", "DoubleStorage", "BFloat16Storage", "BoolStorage", "UntypedStorage",
@@ -245,8 +245,8 @@ class PickleReader:
         self._call(what, (*arguments, keywords))
 
     def _extension(self):
-        raise Refused(f"{self.path}: refused: its pickle uses copyreg's extension codes, and only tensors and plain data "
-                      "are read from a pickle; nothing of it was run")
+        raise Refused(f"{self.path}: refused: its pickle uses copyreg's extension codes, and only tensors and plain "
+                      "data are read from a pickle; nothing of it was run")
 
     def _tuple(self, n):
         items = tuple(self._pop() for _ in range(n))[::-1]

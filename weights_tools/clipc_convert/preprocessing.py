@@ -1,5 +1,6 @@
-"""What a folder holds beside its weights: preprocessor_config.json, and the tokeniser's files. They are the source's where it
-has them; else they follow from open_clip's preprocess_cfg, and from CLIP's list of merges that is part of this project."""
+"""What a folder holds beside its weights: preprocessor_config.json, and the tokeniser's files. They are the source's
+where it has them; else they follow from open_clip's preprocess_cfg, and from CLIP's list of merges that is part of this
+project."""
 import json
 import os
 import shutil
@@ -52,8 +53,8 @@ def _write_vocabulary(folder, context):
         with open(MERGES, encoding="utf-8") as file:
             lines = file.read().split("\n")
     except OSError:
-        raise Failed(f"{os.path.normpath(MERGES)}: CLIP's list of merges is not there; name a folder with a tokeniser by "
-                     "--tokenizer") from None
+        raise Failed(f"{os.path.normpath(MERGES)}: CLIP's list of merges is not there; name a folder with a tokeniser "
+                     "by --tokenizer") from None
     letters = _byte_letters()
     merges = [line for line in lines[1:] if line]
     tokens = letters + [c + "</w>" for c in letters] + [m.replace(" ", "") for m in merges] + [START, END]
@@ -88,6 +89,6 @@ def write_tokenizer(out, network, folder, named, path):
     if files:
         return
     if network.text.vocabulary != N_VOCABULARY:
-        raise Refused(f"{path}: its vocabulary has {network.text.vocabulary} words and CLIP's has {N_VOCABULARY}: name the "
-                      "folder of its tokeniser by --tokenizer, or say --tokenizer none")
+        raise Refused(f"{path}: its vocabulary has {network.text.vocabulary} words and CLIP's has {N_VOCABULARY}: name "
+                      "the folder of its tokeniser by --tokenizer, or say --tokenizer none")
     _write_vocabulary(out, network.text.context)

@@ -1,5 +1,5 @@
-"""safetensors: reading the header, and writing tensor by tensor. The format's own library wants all tensors in memory to
-write a file, so it is not used here; the tests hold the two against each other."""
+"""safetensors: reading the header, and writing tensor by tensor. The format's own library wants all tensors in memory
+to write a file, so it is not used here; the tests hold the two against each other."""
 import json
 import os
 import re
@@ -88,7 +88,8 @@ def read_index(path):
     kinds = {os.path.splitext(shard)[1] for shard in weights.values()}
     totals = {match.group(1) for match in (re.search(r"-of-(\d+)\.\w+$", shard) for shard in weights.values()) if match}
     if len(kinds) > 1 or len(totals) > 1:
-        raise Refused(f"{path}: mixed shards: it lists files of {' and '.join(sorted(kinds if len(kinds) > 1 else totals))}")
+        raise Refused(f"{path}: mixed shards: it lists files of "
+                      f"{' and '.join(sorted(kinds if len(kinds) > 1 else totals))}")
     return weights
 
 
@@ -123,7 +124,7 @@ def write_safetensors(path, tensors, dtype, progress):
                 out = narrowed(block, dtype)
                 if out is None:
                     raise Refused(f"{tensor.storage.path}: tensor {name} has numbers that {dtype} cannot hold: choose "
-                                  f"another --dtype")
+                                  "another --dtype")
                 file.write(out)
                 progress(len(out))
         file.flush()

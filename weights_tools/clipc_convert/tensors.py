@@ -76,7 +76,8 @@ def widened(raw, dtype):
 
 
 def narrowed(values, dtype):
-    """float32 or float64 to bytes of F32, F16 or BF16, rounded to nearest even; None where a finite one has no place."""
+    """float32 or float64 to bytes of F32, F16 or BF16, rounded to nearest even; None where a finite one has no
+    place."""
     with np.errstate(over="ignore"):
         if dtype == "F32":
             out = values.astype("<f4", copy=False)
@@ -125,13 +126,10 @@ class Tensor:
         """None where it would need a copy."""
         if numbers(shape) != self.size:
             return None
-        if self.strides == row_strides(self.shape):
-            return self._with(tuple(shape), None, self.offset)
-        kept = [(n, s) for n, s in zip(self.shape, self.strides) if n != 1]
-        strides = iter(s for _, s in kept)
-        if [n for n in shape if n != 1] != [n for n, _ in kept]:
-            return None
-        return self._with(tuple(shape), [0 if n == 1 else next(strides) for n in shape], self.offset)
+        return self._with(tuple(shape), None, self.offset) if self._flat() else None
+
+    def _flat(self):
+        return all(s == r for s, r, d in zip(self.strides, row_strides(self.shape), self.shape) if d != 1)
 
     def _read(self, first, n):
         size = SIZES[self.dtype]
@@ -145,8 +143,7 @@ class Tensor:
         n = self.size
         if n == 0:
             return
-        flat = all(s == r for s, r, d in zip(self.strides, row_strides(self.shape), self.shape) if d != 1)
-        if flat:
+        if self._flat():
             for first in range(0, n, BLOCK):
                 yield self._read(self.offset + first, min(BLOCK, n - first))
             return
@@ -154,9 +151,6 @@ class Tensor:
         values = self._read(self.offset, extent)
         step = values.itemsize
         view = np.lib.stride_tricks.as_strided(values, self.shape, [s * step for s in self.strides], writeable=False)
-        if not self.shape or self.size == 1:
-            yield view.reshape(-1)
-            return
         per_row = numbers(self.shape[1:])
         at_once = max(1, BLOCK // max(per_row, 1))
         for first in range(0, self.shape[0], at_once):

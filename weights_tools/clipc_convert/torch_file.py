@@ -20,6 +20,8 @@ DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F6
           "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL"}
 WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "module", "weights")
 EMA_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema", "model_ema_state_dict")
+PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state",
+              "torch.nn.parameter.Parameter", "torch._tensor._rebuild_from_type_v2")
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 MAX_DEPTH, MAX_TENSORS = 64, 200_000
 
@@ -104,7 +106,8 @@ class _Archive:
         if info is None:
             raise Refused(f"{self.path}: {name} is missing in the archive: it is cut off or damaged")
         if info.compress_type != zipfile.ZIP_STORED:
-            raise Refused(f"{self.path}: {name} is compressed, which PyTorch does not do; pack the archive again without")
+            raise Refused(f"{self.path}: {name} is compressed, which PyTorch does not do; pack the archive again "
+                          "without")
         with open(self.path, "rb") as file:
             file.seek(info.header_offset)
             head = file.read(30)
@@ -215,9 +218,7 @@ def _ints(value):
 
 def as_tensor(value, name, storage, path):
     """The Tensor that a Call would rebuild; None when it would rebuild something else."""
-    while isinstance(value, Call) and str(value.what) in ("torch._utils._rebuild_parameter", "torch.nn.parameter.Parameter",
-                                                          "torch._utils._rebuild_parameter_with_state",
-                                                          "torch._tensor._rebuild_from_type_v2"):
+    while isinstance(value, Call) and str(value.what) in PARAMETERS:
         arguments = value.arguments
         if str(value.what).endswith("_from_type_v2"):  # (function, type, arguments, state)
             if len(arguments) < 3 or not isinstance(arguments[0], Global) or not isinstance(arguments[2], tuple):

@@ -1,4 +1,5 @@
-"""Small checkpoints, written without PyTorch: networks of random numbers, PyTorch's two containers by the pickle module."""
+"""Small checkpoints, written without PyTorch: networks of random numbers, PyTorch's two containers by the pickle
+module."""
 import contextlib
 import io
 import json
@@ -108,7 +109,8 @@ def save_zip(path, tree, protocol=2, root="archive", pickle_bytes=None, storages
 def save_legacy(path, tree, pickle_bytes=None):
     body, storages = pickled(tree, legacy=True)
     with open(path, "wb") as file:
-        for value in (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}):
+        for value in (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True,
+                                                     "type_sizes": {}}):
             file.write(pickle.dumps(value, 2))
         file.write(body if pickle_bytes is None else pickle_bytes)
         file.write(pickle.dumps([str(i) for i in range(len(storages))], 2))
@@ -178,7 +180,8 @@ def hf_arrays(arrays):
                 for part, piece in zip("qkv", np.split(value, 3)):
                     out[f"{layer}self_attn.{part}_proj.{leaf.removeprefix('attn.in_proj_')}"] = piece
                 continue
-            for theirs, ours in (("ln_1", "layer_norm1"), ("ln_2", "layer_norm2"), ("attn.out_proj", "self_attn.out_proj"),
+            for theirs, ours in (("ln_1", "layer_norm1"), ("ln_2", "layer_norm2"),
+                                 ("attn.out_proj", "self_attn.out_proj"),
                                  ("c_fc", "fc1"), ("c_proj", "fc2")):
                 leaf = leaf.replace(theirs, ours)
             out[layer + leaf] = value
@@ -203,7 +206,8 @@ def hf_arrays(arrays):
 def hf_config(**more):
     tower = {"hidden_size": WIDTH, "intermediate_size": MLP, "num_hidden_layers": 1, "num_attention_heads": 1}
     return {"architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": EMBED,
-            "text_config": {**tower, "vocab_size": VOCAB, "max_position_embeddings": CONTEXT, "eos_token_id": VOCAB - 1},
+            "text_config": {**tower, "vocab_size": VOCAB, "max_position_embeddings": CONTEXT,
+                            "eos_token_id": VOCAB - 1},
             "vision_config": {**tower, "image_size": GRID * PATCH, "patch_size": PATCH}, **more}
 
 

@@ -1,10 +1,11 @@
 """convert.py end to end: every kind of checkpoint that the real libraries write, to the reference's embeddings; what it
 writes, in which precision, with how much memory; and that nothing half-written is left."""
+import argparse
 import json
 import os
 import resource
 import shutil
-import signal
+import struct
 import subprocess
 import sys
 import zlib
@@ -20,6 +21,7 @@ import checkpoints
 import convert
 import recipes
 from clipc_convert import folder as folder_module
+from clipc_convert import network, tensors
 from clipc_convert.tensors import narrowed, widened
 
 PROGRAM = os.environ.get("CLIPC_PROGRAM") or str(recipes.ROOT / "build" / "clipc")
@@ -60,7 +62,8 @@ def test_embeddings_equal_the_references(kind, tmp_path):
     got = np.array([json.loads(line)["embedding"] for line in lines])
     assert np.abs(got - np.array(golden["images"] + golden["texts"])).max() < 1e-5
     scale = checkpoints.read_folder(out)[0]["logit_scale"]
-    assert scale == pytest.approx(np.log(14.25) if "--logit-scale" in golden.get("arguments", []) else 85 / 32, rel=1e-6)
+    assert scale == pytest.approx(np.log(14.25) if "--logit-scale" in golden.get("arguments", []) else 85 / 32,
+                                  rel=1e-6)
 
 
 def test_hugging_faces_library_reads_what_is_written(openai, tmp_path):
@@ -84,16 +87,21 @@ def test_names_and_numbers(openai, tmp_path):
     assert config["projection_dim"] == 16 and config["torch_dtype"] == "float32"
     assert config["text_config"] | {"vocab_size": 50, "max_position_embeddings": 8, "num_attention_heads": 1,
                                     "hidden_act": "quick_gelu", "eos_token_id": 49} == config["text_config"]
-    assert config["vision_config"] | {"image_size": 8, "patch_size": 4, "intermediate_size": 96} == config["vision_config"]
+    vision = config["vision_config"]
+    assert vision | {"image_size": 8, "patch_size": 4, "intermediate_size": 96} == vision
 
 
 @pytest.mark.parametrize("wrap", [
-    lambda t: t, lambda t: OrderedDict(t), lambda t: {"state_dict": t}, lambda t: {"model": t, "optimizer": {"state": {}}},
+    lambda t: t, lambda t: OrderedDict(t), lambda t: {"state_dict": t},
+    lambda t: {"model": t, "optimizer": {"state": {}}},
     lambda t: {"epoch": 3, "state_dict": {"module." + k: v for k, v in t.items()}, "args": None},
     lambda t: {"module": {"_orig_mod." + k: v for k, v in t.items()}},
     lambda t: {"model_state_dict": {"module._orig_mod." + k: v for k, v in t.items()}},
     lambda t: {"state_dict": {("visual._orig_mod." + k[7:] if k[:7] == "visual." else k): v for k, v in t.items()}},
-    lambda t: {"state_dict_ema": t, "epoch": 1}, lambda t: {"model": {"state_dict": {"model." + k: v for k, v in t.items()}}}])
+    lambda t: {"state_dict": t, "best": np.float64(0.5), "top": np.arange(3),
+               "args": argparse.Namespace(lr=1, names={"a"})},
+    lambda t: {"state_dict_ema": t, "epoch": 1},
+    lambda t: {"model": {"state_dict": {"model." + k: v for k, v in t.items()}}}])
 @pytest.mark.parametrize("save", [checkpoints.save_zip, checkpoints.save_legacy])
 def test_wrappers_of_training(wrap, save, tmp_path):
     arrays = checkpoints.openai_arrays(marks=False)
@@ -109,7 +117,8 @@ def test_averaged_weights_on_demand(tmp_path, capsys):
     tree = [{k: checkpoints.view(v) for k, v in arrays.items()} for arrays in (one, two)]
     checkpoints.save_zip(tmp_path / "in.pt", {"state_dict": tree[0], "state_dict_ema": tree[1]})
     for option, arrays in (([], one), (["--ema"], two)):
-        assert run(tmp_path / "in.pt", "-o", tmp_path / ("out" + "".join(option)), "--tokenizer", "none", "-q", *option) == 0
+        assert run(tmp_path / "in.pt", "-o", tmp_path / ("out" + "".join(option)), "--tokenizer", "none", "-q",
+                   *option) == 0
         got = checkpoints.read_folder(tmp_path / ("out" + "".join(option)))[0]
         assert np.array_equal(got["visual_projection.weight"], arrays["visual.proj"].T)
     checkpoints.save_zip(tmp_path / "plain.pt", {"state_dict": tree[0]})
@@ -153,6 +162,27 @@ def test_half_precision(dtype, code, openai, tmp_path):
         {"f16": "float16", "bf16": "bfloat16"}[dtype]
 
 
+@pytest.mark.parametrize("name, vision, text", [
+    ("B/32", (768, 12, 32, 7, 12), (512, 12, 8)), ("L/14", (1024, 24, 14, 16, 16), (768, 12, 12)),
+    ("H/14", (1280, 32, 14, 16, 16), (1024, 24, 16)), ("g/14", (1408, 40, 14, 16, 16), (1024, 24, 16)),
+    ("bigG/14", (1664, 48, 14, 16, 16), (1280, 32, 20))])
+def test_heads_of_the_published_networks(name, vision, text):
+    """H, g and bigG have heads that are not of 64."""
+    def shaped(*shape):
+        return tensors.Tensor(None, "F32", shape)
+
+    width, layers, patch, grid, heads = vision
+    held = {"visual.conv1.weight": shaped(width, 3, patch, patch), "visual.proj": shaped(width, 512),
+            "visual.positional_embedding": shaped(grid * grid + 1, width), "positional_embedding": shaped(77, text[0]),
+            "token_embedding.weight": shaped(49408, text[0])}
+    for prefix, n, w in (("visual.", layers, width), ("", text[1], text[0])):
+        for i in range(n):
+            held[f"{prefix}transformer.resblocks.{i}.mlp.c_fc.weight"] = shaped(4 * w, w)
+    found = network.network_of_shapes(held, "gelu", None, "x")
+    assert (found.vision.layers, found.vision.heads, found.vision.image) == (layers, heads, patch * grid)
+    assert (found.text.layers, found.text.heads, found.text.context) == (text[1], text[2], 77)
+
+
 def test_rounding_to_bf16():
     """To nearest, ties to even; infinities and NaNs stay what they are."""
     bits = np.array([0x3F800000, 0x3F808000, 0x3F818000, 0x3F808001, 0x3F807FFF, 0x7F800000, 0xFF800000, 0x7FC00000,
@@ -160,7 +190,8 @@ def test_rounding_to_bf16():
     out = np.frombuffer(narrowed(bits.view(np.float32), "BF16"), "<u2")
     assert out.tolist() == [0x3F80, 0x3F80, 0x3F82, 0x3F81, 0x3F80, 0x7F80, 0xFF80, 0x7FC0, 0x7FC0, 0x0000, 0x8000]
     assert np.array_equal(widened(out.tobytes(), "BF16")[:7].view(np.uint32) >> 16, out[:7])
-    assert narrowed(np.array([3.4e38], np.float32), "BF16") is None and narrowed(np.array([7e4], np.float32), "F16") is None
+    assert narrowed(np.array([3.4e38], np.float32), "BF16") is None
+    assert narrowed(np.array([7e4], np.float32), "F16") is None
     assert narrowed(np.array([1e300]), "F32") is None
 
 
@@ -185,13 +216,15 @@ def test_shards_and_their_index(openai, tmp_path):
 
 
 def test_one_tower_of_hugging_face(tmp_path):
-    arrays = {k: v for k, v in checkpoints.hf_arrays(checkpoints.openai_arrays()).items() if k.startswith("vision_model.")}
+    arrays = {k: v for k, v in checkpoints.hf_arrays(checkpoints.openai_arrays()).items()
+              if k.startswith("vision_model.")}
     config = {"model_type": "clip_vision_model", "architectures": ["CLIPVisionModel"], "dtype": "float16",
               **checkpoints.hf_config()["vision_config"]}
     bare = {k.removeprefix("vision_model."): v for k, v in arrays.items()}
     for name, tensors in (("prefixed", arrays), ("bare", bare)):
         (tmp_path / name).mkdir()
-        checkpoints.save_zip(tmp_path / name / "pytorch_model.bin", {k: checkpoints.view(v) for k, v in tensors.items()})
+        views = {k: checkpoints.view(v) for k, v in tensors.items()}
+        checkpoints.save_zip(tmp_path / name / "pytorch_model.bin", views)
         (tmp_path / name / "config.json").write_text(json.dumps(config))
         assert run(tmp_path / name, "-o", tmp_path / (name + ".out"), "-q") == 0
         assert checkpoints.read_folder(tmp_path / (name + ".out"))[0].keys() == tensors.keys()
@@ -265,7 +298,8 @@ def test_disk_full_midway(openai, tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    done = subprocess.run([sys.executable, TOOLS / "convert.py", openai[0], "-o", tmp_path / "out", "--tokenizer", "none"],
+    arguments = [openai[0], "-o", tmp_path / "out", "--tokenizer", "none"]
+    done = subprocess.run([sys.executable, TOOLS / "convert.py", *arguments],
                           capture_output=True, text=True, preexec_fn=limit)
     assert done.returncode == 1 and "out: cannot be written: File too large" in done.stderr
     check_nothing_left(tmp_path, "in.pt")
@@ -302,7 +336,6 @@ sys.exit(convert.main({[str(openai[0]), "-o", str(tmp_path / "out"), "--tokenize
 
 def write_zeros_zip(path, tree, pickle_bytes, storages):
     """As save_zip, with storages of which one is large and not in memory."""
-    import struct
     with open(path, "wb") as file:
         entries = [("archive/data.pkl", pickle_bytes, None), ("archive/byteorder", b"little", None)]
         entries += [(f"archive/data/{i}", None, s) for i, s in enumerate(storages)]
@@ -326,7 +359,8 @@ def write_zeros_zip(path, tree, pickle_bytes, storages):
             listed.append((name, crc, size, at))
         first = file.tell()
         for name, crc, size, at in listed:
-            file.write(b"PK\x01\x02" + struct.pack("<6H3I5H2I", 20, 20, 0, 0, 0, 33, crc, size, size, len(name), 0, 0, 0, 0,
+            file.write(b"PK\x01\x02" + struct.pack("<6H3I5H2I", 20, 20, 0, 0, 0, 33, crc, size, size, len(name), 0, 0,
+                                                   0, 0,
                                                    0, at) + name.encode())
         file.write(b"PK\x05\x06" + struct.pack("<4H2IH", 0, 0, len(listed), len(listed), file.tell() - first, first, 0))
 
@@ -341,14 +375,24 @@ def test_memory(tmp_path):
     data, storages = checkpoints.pickled(tree)
     write_zeros_zip(tmp_path / "in.pt", tree, data, storages)
     assert (tmp_path / "in.pt").stat().st_size > 320 << 20
+    arguments = [str(tmp_path / "in.pt"), "-o", str(tmp_path / "out"), "--tokenizer", "none", "--dtype", "bf16"]
     code = f"""
 import resource, sys
 sys.path.insert(0, {str(TOOLS)!r})
 import convert
-status = convert.main({[str(tmp_path / "in.pt"), "-o", str(tmp_path / "out"), "--tokenizer", "none", "--dtype", "bf16"]!r})
+status = convert.main({arguments!r})
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 sys.exit(status)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) << 10 < 200 << 20
+    assert (tmp_path / "out" / "model.safetensors").stat().st_size > 160 << 20
+
+
+def test_numbers_in_blocks_of_any_size(openai, tmp_path, monkeypatch):
+    for block in (1 << 22, 5000, 97):
+        monkeypatch.setattr(tensors, "BLOCK", block)
+        assert run(openai[0], "-o", tmp_path / str(block), "--tokenizer", "none", "-q") == 0
+        assert (tmp_path / str(block) / "model.safetensors").read_bytes() == \
+            (tmp_path / str(1 << 22) / "model.safetensors").read_bytes()

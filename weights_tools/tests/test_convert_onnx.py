@@ -1,5 +1,7 @@
-"""ONNX graphs, made here node by node: that weights are found however an exporter spells the network, and that a network
-that only resembles CLIP's ViT is refused, since its weights in a CLIPModel would give other numbers without a word."""
+"""ONNX graphs, made here node by node: that weights are found however an exporter spells the network, and that a
+network that only resembles CLIP's ViT is refused, since its weights in a CLIPModel would give other numbers without a
+word."""
+import json
 import os
 import struct
 import sys
@@ -136,7 +138,8 @@ class Writer:
         if self.s.norm == "whole":
             return g.node("LayerNormalization", x, weight, bias, epsilon=1e-6, axis=-1)
         middle = g.node("Sub", x, g.node("ReduceMean", x, axes=[-1]))
-        square = g.node("ReduceMean", g.node("Pow", middle, g.node("Constant", value=np.array(2, np.float32))), axes=[-1])
+        square = g.node("ReduceMean", g.node("Pow", middle, g.node("Constant", value=np.array(2, np.float32))),
+                        axes=[-1])
         root = g.node("Sqrt", g.node("Add", square, g.node("Constant", value=np.array(1e-6, np.float32))))
         out = g.node("Div", middle, root) if self.s.norm == "parts" else \
             g.node("Mul", middle, g.node("Reciprocal", root))
@@ -144,7 +147,8 @@ class Writer:
 
     def head(self, x):
         g = self.g
-        return g.node("Transpose", g.node("Reshape", x, g.ints(1, -1, self.s.heads, WIDTH // self.s.heads)), perm=[0, 2, 1, 3])
+        return g.node("Transpose", g.node("Reshape", x, g.ints(1, -1, self.s.heads, WIDTH // self.s.heads)),
+                      perm=[0, 2, 1, 3])
 
     def attention(self, x, block, text):
         g, parts = self.g, {}
@@ -158,15 +162,16 @@ class Writer:
                 k = "qkv".index(part) * WIDTH
                 parts[part] = self.linear(x, block + "attn.in_proj_weight", bias, slice(k, k + WIDTH))
         q, k, v = (self.head(parts[part]) for part in "qkv")
-        if self.s.change == "rotary":
-            table = g.tensor(np.ones((5, WIDTH // self.s.heads), np.float32))
+        if self.s.change == ("rotary text" if text else "rotary"):
+            table = g.tensor(np.ones((CONTEXT if text else 5, WIDTH // self.s.heads), np.float32))
             q, k = g.node("Mul", q, table), g.node("Mul", k, table)
         q = g.node("Mul", q, g.node("Constant", value_float=0.177))
         scores = g.node("MatMul", q, g.node("Transpose", k, perm=[0, 1, 3, 2]))
         if text and self.s.change != "both ways":
             scores = g.node("Add", scores, g.tensor(np.triu(np.full((CONTEXT, CONTEXT), -np.inf, np.float32), 1)))
-        if not text and self.s.change == "relative positions":
-            scores = g.node("Add", scores, g.tensor(np.ones((2, 5, 5), np.float32)))
+        if self.s.change == ("relative positions in texts" if text else "relative positions"):
+            n = CONTEXT if text else 5
+            scores = g.node("Add", scores, g.tensor(np.ones((2, n, n), np.float32)))
         out = g.node("Transpose", g.node("MatMul", g.node("Softmax", scores, axis=-1), v), perm=[0, 2, 1, 3])
         out = g.node("Reshape", out, g.ints(1, -1, WIDTH))
         return self.linear(out, block + "attn.out_proj.weight", block + "attn.out_proj.bias")
@@ -260,8 +265,8 @@ def arrays(dtype=np.float32):
 
 
 def run(path, *arguments):
-    return convert.main([*map(str, path if isinstance(path, list) else [path]), "-o", str(tmp(path) / "out"), "--tokenizer",
-                         "none", *arguments])
+    paths = [str(p) for p in (path if isinstance(path, list) else [path])]
+    return convert.main([*paths, "-o", str(tmp(path) / "out"), "--tokenizer", "none", *arguments])
 
 
 def tmp(path):
@@ -281,7 +286,6 @@ def test_every_spelling(spelling, tmp_path):
     assert got.keys() == want.keys()
     for name, array in want.items():
         assert np.allclose(got[name], array, rtol=1e-6 if name == "logit_scale" else 0, atol=0), name
-    import json
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     for part in ("text_config", "vision_config"):
         assert config[part]["hidden_act"] == spelling.get("activation", "quick_gelu")
@@ -307,14 +311,21 @@ def test_half_precision_in_both_ways_of_storing(tmp_path):
     ({"change": "layer scale"}, "Mul with a table of shape [64]"),
     ({"change": "rotary"}, "Mul with a table of shape [5, 32]"),
     ({"change": "relative positions"}, "Add with a table of shape [2, 5, 5]"),
+    ({"change": "rotary text"}, "Mul with a table of shape [8, 32]"),
+    ({"change": "relative positions in texts"}, "Add with a table of shape [2, 8, 8]"),
     ({"change": "both ways"}, "it sees both ways, which a CLIPModel does not"),
-    ({"change": "mean"}, "ReduceMean over the positions"), ({"change": "registers"}, "Concat with a table of shape [1, 4, 64]"),
-    ({"change": "no class"}, "the class token is not found"), ({"change": "prepares"}, "prepares its pictures by itself (Div)"),
-    ({"change": "convolution's bias"}, "the first convolution has a bias"), ({"change": "two convolutions"}, "2 convolutions"),
-    ({"change": "no first norm"}, "the vision tower has no layers as CLIP's ViT has"), ({"change": "goes on"}, "goes on behind its projection"),
+    ({"change": "mean"}, "ReduceMean over the positions"),
+    ({"change": "registers"}, "Concat with a table of shape [1, 4, 64]"),
+    ({"change": "no class"}, "the class token is not found"),
+    ({"change": "prepares"}, "prepares its pictures by itself (Div)"),
+    ({"change": "convolution's bias"}, "the first convolution has a bias"),
+    ({"change": "two convolutions"}, "2 convolutions"),
+    ({"change": "no first norm"}, "the vision tower has no layers as CLIP's ViT has"),
+    ({"change": "goes on"}, "goes on behind its projection"),
     ({"change": "no bias"}, "attention has no bias"), ({"change": "no bias", "packed": True}, "attention has no bias"),
     ({"change": "unprojected"}, "the vision tower ends before its projection"),
-    ({"activation": "silu"}, "the activation (Mul, Sigmoid) is not one of"), ({"activation": "relu"}, "the activation (Relu)"),
+    ({"activation": "silu"}, "the activation (Mul, Sigmoid) is not one of"),
+    ({"activation": "relu"}, "the activation (Relu)"),
     ({"scale": "none"}, "the graphs hold no logit_scale; say --logit-scale")])
 def test_networks_that_only_resemble_it(spelling, sentence, tmp_path, capsys):
     Writer(Spelling(**spelling), arrays()).both(tmp_path / "in.onnx")
@@ -332,7 +343,8 @@ def test_one_tower_alone(tmp_path):
         writer.g.save(path)
         assert run(path, "-q") == 0
         names = set(checkpoints.read_folder(path.parent / "out")[0])
-        want = {n for n in checkpoints.hf_arrays(arrays()) if n.startswith((kind, "visual_" if kind == "vision" else "text_"))}
+        start = (kind, "visual_" if kind == "vision" else "text_")
+        want = {name for name in checkpoints.hf_arrays(arrays()) if name.startswith(start)}
         assert names == want
     both = [tmp_path / "vision" / "in.onnx", tmp_path / "text" / "in.onnx"]
     assert run([both[0], both[0]]) == 2
@@ -354,7 +366,8 @@ def test_other_operators(node, sentence, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("how, sentence", [
-    ({"location": "../outside"}, "which is no file below the folder"), ({"location": "/etc/passwd"}, "which is no file below"),
+    ({"location": "../outside"}, "which is no file below the folder"),
+    ({"location": "/etc/passwd"}, "which is no file below"),
     ({"location": "a\\b"}, "which is no file below"), ({"offset": 0}, "which is no file below"),
     ({"location": "not-there"}, "the file of external data is not there"),
     ({"location": "data", "offset": 1 << 40}, "ends behind the file"), ({"location": "data", "offset": "x"}, "damaged"),

@@ -1,5 +1,5 @@
-"""What convert.py refuses: pickles that would run something (and the proof that nothing ran), networks that are not CLIP's
-ViT, files that are damaged, cut off or contradict each other. Always a sentence, never a folder."""
+"""What convert.py refuses: pickles that would run something (and the proof that nothing ran), networks that are not
+CLIP's ViT, files that are damaged, cut off or contradict each other. Always a sentence, never a folder."""
 import copyreg
 import json
 import os
@@ -76,7 +76,7 @@ def evil(marker):
         "NEWOBJ": b"\x80\x02cos\nsystem\n" + text + b"\x85\x81.",
         "NEWOBJ_EX": b"\x80\x04\x8c\x02os\x8c\x06system\x93" + text + b"\x85}\x92.",
         "STACK_GLOBAL": b"\x80\x04\x8c\x02os\x8c\x06system\x93" + text + b"\x85R.",
-        "STACK_GLOBAL, names from the memo": b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94h\x00h\x01\x93" + text + b"\x85R.",
+        "STACK_GLOBAL, by the memo": b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94h\x00h\x01\x93" + text + b"\x85R.",
         "a name with dots": b"\x80\x04\x8c\x08builtins\x8c\x10dict.__class__.x\x93" + text + b"\x85R.",
         "subprocess": b"csubprocess\nPopen\n" + text + b"\x85R.",
         "below torch": b"ctorch.serialization\nload\n" + text + b"\x85R.",
@@ -162,7 +162,8 @@ def test_a_pickled_model_is_no_state_dict(tmp_path, refused):
 
 @pytest.mark.parametrize("data, sentence", [
     (b"", "the pickle is cut off"), (b"\x80\x09.", "protocol 9"), (b"\xff.", "opcode 0xff is not known"),
-    (b"(.", "more or less than one object"), (b"K\x01K\x02.", "more or less than one object"), (b".", "more or less than one"),
+    (b"(.", "more or less than one object"), (b"K\x01K\x02.", "more or less than one object"),
+    (b".", "more or less than one"),
     (b"R.", "has not the objects"), (b"}(]K\x01u.", "not of the kind"), (b"h\x05.", "has not the objects"),
     (b"I12x\n.", "malformed"), (b"X\xff\xff\xff\x7fabc.", "cut off"), (b"]K\x01K\x02s.", "no dictionary"),
     (b"K\x01K\x02a.", "no list"), (b"t.", "no mark"), (b"K\x01)R.", "no name"), (b"K\x01}b.", "none"),
@@ -199,17 +200,20 @@ def test_tensors_that_lie_wrong(change, sentence, save, tmp_path, refused):
     ("visual.ln_post.bias", None, "tensor visual.ln_post.bias is missing"),
     ("ln_final.weight", np.zeros(64, np.int64), "tensor ln_final.weight is of I64, not of F32, F16 or BF16"),
     ("visual.proj", None, "tensor visual.proj is missing, so the network cannot be inferred"),
-    ("visual.conv1.weight", np.zeros((64, 3, 4), np.float32), "visual.conv1.weight is misshapen, so the network cannot be"),
+    ("visual.conv1.weight", np.zeros((64, 3, 4), np.float32), "visual.conv1.weight is misshapen"),
     ("visual.positional_embedding", np.zeros((7, 64), np.float32), "has 7 rows: no square of patches"),
-    ("visual.conv1.weight", np.zeros((64, 1, 4, 4), np.float32), "has shape [64, 1, 4, 4] where the config needs [64, 3, 4, 4]"),
-    ("transformer.resblocks.3.ln_1.bias", np.zeros(64, np.float32), "tensor transformer.resblocks.1.attn.in_proj_weight is"),
+    ("visual.conv1.weight", np.zeros((64, 1, 4, 4), np.float32),
+     "has shape [64, 1, 4, 4] where the config needs [64, 3, 4, 4]"),
+    ("transformer.resblocks.3.ln_1.bias", np.zeros(64, np.float32),
+     "tensor transformer.resblocks.1.attn.in_proj_weight is"),
     ("transformer.resblocks.0.ls_1.gamma", np.zeros(64, np.float32), "LayerScale is not supported"),
     ("visual.extra.weight", np.zeros(64, np.float32), "visual.extra.weight is no part of the network"),
     ("visual.layer1.0.conv1.weight", np.zeros(4, np.float32), "ResNet towers are not supported"),
     ("visual.trunk.pos_embed", np.zeros(4, np.float32), "timm towers are not supported"),
     ("visual.attn_pool.query", np.zeros(4, np.float32), "CoCa is not supported"),
     ("vision_model.head.probe", np.zeros(4, np.float32), "SigLIP is not supported"),
-    ("text.transformer.embeddings.word.weight", np.zeros(4, np.float32), "text towers of other families are not supported"),
+    ("text.transformer.embeddings.word.weight", np.zeros(4, np.float32),
+     "text towers of other families are not supported"),
     ("text_projection.bias", np.zeros(16, np.float32), "a projection with a bias has no place in a CLIPModel")])
 def test_other_networks(name, value, sentence, tmp_path, refused):
     arrays = checkpoints.openai_arrays()
@@ -222,7 +226,8 @@ def test_other_networks(name, value, sentence, tmp_path, refused):
 
 def test_files_that_are_no_weights(tmp_path, refused):
     for name, data, sentence in (("in.pt", b"", "the file is empty"), ("in.pt", b"hello", "no file of PyTorch's"),
-                                 ("in.safetensors", b"abc", "the header is cut off"), ("in.onnx", b"", "the file is empty"),
+                                 ("in.safetensors", b"abc", "the header is cut off"),
+                                 ("in.onnx", b"", "the file is empty"),
                                  ("in.onnx", b"hello, world", "no ONNX"),
                                  ("in.pt", bytes(257) + b"ustar" + bytes(300), "PyTorch before 0.1.10")):
         (tmp_path / name).write_bytes(data)
@@ -259,6 +264,24 @@ def test_duplicates(tmp_path, refused):
     header = f'{{"a": {entry}, "a": {entry}}}'.encode()
     checkpoints.save_safetensors(tmp_path / "in.safetensors", {"a": np.zeros(1, np.float32)}, header)
     refused("tensor a comes twice", tmp_path / "in.safetensors")
+
+
+@pytest.mark.parametrize("header, sentence", [
+    ({"a": ["F32", [2], 0, 8], "b": ["F32", [1], 4, 8]}, "tensors overlap, or there is a hole"),
+    ({"a": ["F32", [1], 0, 4], "b": ["F32", [0], 8, 8]}, "tensors overlap, or there is a hole"),
+    ({"a": ["F32", [1], 4, 8]}, "tensors overlap, or there is a hole"),
+    ({"a": ["F32", [1], 0, 4]}, "bytes behind the last"),
+    ({"a": ["F32", [3], 0, 12]}, "tensor a ends behind the file"), ({"a": ["F32", [1], 8, 4]}, "tensor a ends behind"),
+    ({"a": ["F32", [1], 0, 8]}, "tensor a of shape [1] has 8 bytes"),
+    ({"a": ["F32", [-1], 0, 8]}, "tensor a is malformed"),
+    ({"a": ["F32", 1, 0, 8]}, "tensor a is malformed"), ({"a": ["F32", [1], 0, None]}, "tensor a is malformed"),
+    ([1], "the header is no JSON object"), ("x", "the header is no JSON object")])
+def test_headers_of_safetensors(header, sentence, tmp_path, refused):
+    if isinstance(header, dict):
+        header = {k: {"dtype": d, "shape": s, "data_offsets": [b, e]} for k, (d, s, b, e) in header.items()}
+    checkpoints.save_safetensors(tmp_path / "in.safetensors", {"a": np.zeros(2, np.float32)},
+                                 json.dumps(header).encode())
+    refused(sentence, tmp_path / "in.safetensors")
 
 
 # ---------------------------------------------------------------- shards
@@ -351,7 +374,8 @@ def test_config_of_hugging_face(config, sentence, tmp_path, refused):
     (checkpoints.open_clip_config(vision={"head_width": 0}), "a field is not of the type that it should have"),
     (checkpoints.open_clip_config(new_key=3), "model_cfg.new_key is 3: not supported"),
     (checkpoints.open_clip_config(preprocess={"resize_mode": "longest"}), "resize_mode is longest"),
-    ({"model_cfg": {}}, "embed_dim is missing"), (checkpoints.hf_config(), "Hugging Face's config, but the tensors have")])
+    ({"model_cfg": {}}, "embed_dim is missing"),
+    (checkpoints.hf_config(), "Hugging Face's config, but the tensors have")])
 def test_config_of_open_clip(config, sentence, tmp_path, refused):
     checkpoints.save_safetensors(tmp_path / "open_clip_model.safetensors", checkpoints.openai_arrays(marks=False))
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))

@@ -1,0 +1,560 @@
+/* Getting weights: the API, and the task that lists a repository, takes the lock, goes on with the files, and gives the
+ * model its place. In: a name and options. Out: a folder that is whole, or a sentence.
+ * Model files are taken by the commit of the list, so that they fit together. */
+#include "async/pull.h"
+#include "base/sha256.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PULL_MS INT64_C(1000000)
+enum { PULL_LOCK_MS = 50, PULL_FIRST_REST_MS = 200, PULL_MOST_REST_S = 300, PULL_LIST_BYTES = 16 << 20 };
+enum pull_stage { PULL_LIST, PULL_REQUESTS, PULL_LOCK, PULL_FILES, PULL_FINISH };
+
+/* ---- references */
+
+static void pull_release_reference(struct clipc_pull *pull) {
+  if (atomic_fetch_sub(&pull->references, 1) != 1) return;
+  const clipc_allocator allocator = pull->allocator;
+  clipc_runtime *runtime = pull->runtime;
+  for (size_t i = 0; i < pull->n_files; i++) clipc__pull_file_free(&pull->files[i]);
+  clipc__free(&allocator, pull->files);
+  clipc__pull_list_free(&pull->list);
+  if (pull->authorization) explicit_bzero(pull->authorization, strlen(pull->authorization));
+  char *const strings[] = {pull->endpoint, pull->authorization, pull->cache,       pull->folder,
+                           pull->revision, pull->work,          pull->repository_folder};
+  for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) clipc__free(&allocator, strings[i]);
+  clipc__free(&allocator, pull);
+  clipc__runtime_release(runtime);
+}
+
+void clipc__pull_hold(struct clipc_pull *pull) {
+  atomic_fetch_add(&pull->references, 1);
+  atomic_fetch_add(&pull->holders, 1);
+}
+
+void clipc__pull_let_go(struct clipc_pull *pull) {
+  if (atomic_fetch_sub(&pull->holders, 1) == 1 && pull->lock_fd >= 0) close(pull->lock_fd);
+  pull_release_reference(pull);
+}
+
+static char *pull_copy(const clipc_allocator *allocator, const char *text) {
+  size_t n = strlen(text) + 1;
+  char *copy = clipc__alloc(allocator, n, 1);
+  return copy ? memcpy(copy, text, n) : NULL;
+}
+
+/* ---- what to do after a failure */
+
+static clipc_status pull_refused(const struct clipc_pull *pull, long status, const char *what, clipc_error *error) {
+  const char *repository = pull->name.repository;
+  if (status == 401 || status == 403)
+    return clipc__fail(error, CLIPC_E_DENIED, "%.90s: the hub answers %ld: if it exists, accept its terms on %.90s/%.90s "
+                       "and give %s token", repository, status, pull->endpoint, repository,
+                       pull->authorization ? "that account's" : "a");
+  if (status != 404) return CLIPC_OK;
+  char nearest[160] = "";
+  if (what == repository && strcmp(pull->revision, "main") == 0)
+    clipc__pull_nearest(nearest, sizeof nearest, repository);
+  return clipc__fail(error, CLIPC_E_NETWORK, "%.90s: the hub has no such %s%s", what,
+                     *nearest ? "model" : "model or revision, or not this file", nearest);
+}
+
+clipc_status clipc__pull_again(struct clipc_pull *pull, const struct clipc__fetch *fetch, const char *what,
+                               bool progressed, int *n_failures, int64_t *wake_ns, clipc_error *error) {
+  const clipc_error *why = clipc__fetch_error(fetch);
+  const struct clipc__fetch_reply *reply = clipc__fetch_reply(fetch);
+  if (why == NULL || reply == NULL) return clipc__fail(error, CLIPC_E_UNSUPPORTED, "%.90s: cannot be fetched", what);
+  const long status = why->status == CLIPC_E_NETWORK ? reply->status : 0;
+  bool refused = why->status == CLIPC_E_NETWORK && pull_refused(pull, status, what, error) != CLIPC_OK;
+  if (refused) return status == 404 ? CLIPC_E_NETWORK : CLIPC_E_DENIED;
+  bool passing = status == 0 || status == 200 || status == 206 || status == 408 || status == 429 || status >= 500;
+  if (progressed) *n_failures = 0;
+  if ((why->status != CLIPC_E_NETWORK && why->status != CLIPC_E_TIMED_OUT) || !passing ||
+      ++*n_failures > pull->n_retries || reply->retry_after_s > PULL_MOST_REST_S) {
+    if (error) *error = *why;
+    return why->status;
+  }
+  int64_t rest_ns = progressed ? 0 : (PULL_FIRST_REST_MS * PULL_MS) << (*n_failures < 8 ? *n_failures - 1 : 7);
+  if ((status == 429 || status == 503) && reply->retry_after_s >= 0) rest_ns = reply->retry_after_s * 1000 * PULL_MS;
+  *wake_ns = clipc_runtime_now_ns(pull->runtime) + rest_ns;
+  clipc__log(pull->runtime, CLIPC_LOG_INFO, "%s: once more in %lld ms", why->message, (long long)(rest_ns / PULL_MS));
+  return CLIPC_OK;
+}
+
+/* ---- the list */
+
+/* A revision as part of a path: refs/pr/1 is refs%2Fpr%2F1. */
+static void pull_escape(char *out, size_t n_bytes, const char *text) {
+  size_t n = 0;
+  for (; *text && n + 4 < n_bytes; text++) {
+    bool plain = (*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z') || (*text >= '0' && *text <= '9') ||
+                 strchr("-._~", *text);
+    n += (size_t)snprintf(out + n, n_bytes - n, plain ? "%c" : "%%%02X", (unsigned char)*text);
+  }
+  out[n] = '\0';
+}
+
+/* Gets a URL into memory: CLIPC_OK with the fetch over and well, WAITING, or a failure. */
+static int pull_get(clipc_task *task, struct clipc_pull *pull, const char *url, clipc_error *error) {
+  if (pull->fetch == NULL) {
+    if (clipc_runtime_now_ns(pull->runtime) < pull->wake_ns) {
+      int slept = clipc_task_sleep_until(task, pull->wake_ns);
+      return slept == CLIPC_OK ? CLIPC_YIELDING : slept;
+    }
+    struct clipc__fetch_wants wants = {
+        .secret = pull->authorization, .max_bytes = PULL_LIST_BYTES, .stall_s = pull->stall_s};
+    clipc_status status = clipc__fetch_start_with(&pull->fetch, pull->runtime, url, strlen(url), &wants, 0, error);
+    if (status != CLIPC_OK) return status;
+  }
+  int status = clipc__fetch_await(task, pull->fetch);
+  if (status == CLIPC_WAITING || !clipc__fetch_done(pull->fetch)) return status;
+  if (clipc__fetch_error(pull->fetch) == NULL) return CLIPC_OK;
+  status = clipc__pull_again(pull, pull->fetch, pull->name.repository, false, &pull->n_failures, &pull->wake_ns, error);
+  clipc__fetch_close(pull->fetch);
+  pull->fetch = NULL;
+  return status == CLIPC_OK ? CLIPC_YIELDING : status;
+}
+
+static int pull_relist(struct clipc_pull *pull) {
+  clipc__fetch_close(pull->fetch);
+  pull->fetch = NULL;
+  pull->n_failures = 0;
+  pull->wake_ns = 0;
+  pull->stage = PULL_LIST;
+  return CLIPC_YIELDING;
+}
+
+/* No safetensors, and no conversion: another repository, or the end. */
+static int pull_try_equal(struct clipc_pull *pull, clipc_error *error) {
+  const char *equal = clipc__pull_equal(pull->name.repository);
+  char *main_branch = equal && strcmp(pull->revision, "main") == 0 ? pull->revision : NULL;
+  if (main_branch == NULL)
+    return clipc__fail(error, CLIPC_E_MODEL, "%.120s: has no weights in safetensors; get its pytorch_model.bin and "
+                       "convert it: weights_tools/convert.py FILE -o FOLDER", pull->name.repository);
+  snprintf(pull->name.repository, sizeof pull->name.repository, "%s", equal);
+  return pull_relist(pull);
+}
+
+static int pull_list_stage(clipc_task *task, struct clipc_pull *pull, clipc_error *error) {
+  char url[1024], revision[256];
+  if (pull->offline) {
+    char snapshot[CLIPC__PULL_PATH / 2];
+    const char *equal = clipc__pull_equal(pull->name.repository);
+    bool found = pull->cache && (clipc__pull_cached(pull->path, pull->cache, pull->name.repository, pull->revision) ||
+                                 (equal && clipc__pull_cached(pull->path, pull->cache, equal, pull->revision)));
+    if (!found) return clipc__fail(error, CLIPC_E_IO, "%.120s: is not in the cache, and offline nothing is fetched",
+                                   pull->name.repository);
+    pull->stage = pull->folder ? PULL_LOCK : PULL_FINISH;
+    if (pull->folder == NULL || strlen(pull->path) >= sizeof snapshot) return CLIPC_YIELDING;
+    strcpy(snapshot, pull->path);
+    clipc_status status = clipc__pull_list_folder(&pull->list, snapshot, error);
+    clipc__pull_list_choose(&pull->list, pull->name.open_clip, pull->towers);
+    return status == CLIPC_OK ? CLIPC_YIELDING : (int)status;
+  }
+  pull_escape(revision, sizeof revision, pull->revision);
+  if (snprintf(url, sizeof url, "%s/api/models/%s/revision/%s?blobs=true", pull->endpoint, pull->name.repository,
+               revision) >= (int)sizeof url)
+    return clipc__fail(error, CLIPC_E_LIMIT, "%.80s: the address is too long", pull->endpoint);
+  int status = pull_get(task, pull, url, error);
+  if (status != CLIPC_OK) return status;
+  status = clipc__pull_list_read(&pull->list, pull->name.repository, clipc__fetch_body(pull->fetch), error);
+  pull_relist(pull); /* the fetch is done with */
+  if (status != CLIPC_OK) return status;
+  if (clipc__pull_list_choose(&pull->list, pull->name.open_clip, pull->towers)) {
+    pull->stage = PULL_LOCK;
+    return CLIPC_YIELDING;
+  }
+  if (pull->asked_conversion || strcmp(pull->revision, "main") != 0) return pull_try_equal(pull, error);
+  pull->stage = PULL_REQUESTS;
+  return CLIPC_YIELDING;
+}
+
+/* The hub's converter leaves its safetensors as a request to the repository. */
+static int pull_requests_stage(clipc_task *task, struct clipc_pull *pull, clipc_error *error) {
+  char url[1024], revision[64];
+  clipc_error why = {CLIPC_OK, ""};
+  snprintf(url, sizeof url, "%.500s/api/models/%s/discussions?p=0&type=pull_request&status=open&author=SFconvertbot",
+           pull->endpoint, pull->name.repository);
+  int status = pull_get(task, pull, url, &why);
+  if (status == CLIPC_WAITING || status == CLIPC_YIELDING) return status;
+  uint64_t number = status == CLIPC_OK ? clipc__pull_conversion(clipc__fetch_body(pull->fetch), &pull->allocator) : 0;
+  pull->asked_conversion = true;
+  if (number == 0) return pull_try_equal(pull, error);
+  snprintf(revision, sizeof revision, "refs/pr/%llu", (unsigned long long)number);
+  char *copy = pull_copy(&pull->allocator, revision);
+  if (copy == NULL) return clipc__no_memory(error, pull->name.repository);
+  clipc__free(&pull->allocator, pull->revision);
+  pull->revision = copy;
+  return pull_relist(pull);
+}
+
+/* ---- the lock and the places of the files */
+
+static bool pull_is_empty(const char *folder) {
+  DIR *names = opendir(folder);
+  bool empty = true;
+  for (struct dirent *name; names && (name = readdir(names)) != NULL;)
+    empty &= strcmp(name->d_name, ".") == 0 || strcmp(name->d_name, "..") == 0;
+  if (names) closedir(names);
+  return empty;
+}
+
+static clipc_status pull_make_paths(struct clipc_pull *pull, clipc_error *error) {
+  char path[CLIPC__PULL_PATH], flat[CLIPC__PULL_NAME + 16];
+  clipc__free(&pull->allocator, pull->work);
+  clipc__free(&pull->allocator, pull->repository_folder);
+  pull->work = pull->repository_folder = NULL;
+  bool good = true;
+  clipc__pull_flatten(flat, sizeof flat, pull->name.repository);
+  if (pull->cache) {
+    good = snprintf(path, sizeof path, "%s/%s", pull->cache, flat) < 900;
+    pull->repository_folder = good ? pull_copy(&pull->allocator, path) : NULL;
+    good = good && pull->repository_folder;
+  }
+  if (good && pull->folder) { /* beside it, hidden */
+    const char *slash = strrchr(pull->folder, '/');
+    int n = slash ? (int)(slash + 1 - pull->folder) : 0;
+    good = snprintf(path, sizeof path, "%.*s.%s.clipc-pull", n, pull->folder, pull->folder + n) < 900;
+  } else if (good) {
+    good = snprintf(path, sizeof path, "%s/.locks/%s", pull->cache, flat) < 900;
+  }
+  pull->work = good ? pull_copy(&pull->allocator, path) : NULL;
+  if (pull->work) return CLIPC_OK;
+  return clipc__fail(error, good ? CLIPC_E_NO_MEMORY : CLIPC_E_INVALID, "%.80s: %s",
+                     pull->folder ? pull->folder : pull->cache, good ? "no memory" : "is too long a path");
+}
+
+static char *pull_copy_path(const struct clipc_pull *pull, const char *path, bool *good) {
+  char *copy = *good ? pull_copy(&pull->allocator, path) : NULL;
+  *good = copy != NULL;
+  return copy;
+}
+
+static bool pull_place_file(struct clipc_pull *pull, struct clipc__pull_file *file) {
+  char path[CLIPC__PULL_PATH];
+  const struct clipc__pull_entry *entry = file->entry;
+  const char *mark = entry->hash[0] ? entry->hash : pull->list.commit;
+  bool good = true;
+  if (pull->in_place) {
+    good = clipc__pull_path(path, "%s/%s", pull->folder, entry->name);
+    file->part = pull_copy_path(pull, path, &good);
+    return good;
+  }
+  if (pull->folder) {
+    good = clipc__pull_path(path, "%s/%s.%s.part", pull->work, entry->name, mark);
+    file->part = pull_copy_path(pull, path, &good);
+    good = good && clipc__pull_path(path, "%s/model/%s", pull->work, entry->name);
+    file->final = pull_copy_path(pull, path, &good);
+  } else {
+    good = clipc__pull_path(path, "%s/blobs/%s%s%s.clipc-part", pull->repository_folder, mark,
+                            entry->hash[0] ? "" : "-", entry->hash[0] ? "" : entry->name);
+    file->part = pull_copy_path(pull, path, &good);
+    if (good && entry->hash[0] && (good = clipc__pull_path(path, "%s/blobs/%s", pull->repository_folder, entry->hash)))
+      file->final = pull_copy_path(pull, path, &good);
+    return good;
+  }
+  if (good && pull->offline) {
+    char *real, link[CLIPC__PULL_PATH / 2];
+    snprintf(link, sizeof link, "%.1800s/%s", pull->path, entry->name);
+    real = realpath(link, NULL);
+    if (real && clipc__pull_is_hash(strrchr(real, '/') + 1)) {
+      snprintf(file->entry->hash, CLIPC__PULL_HASH, "%s", strrchr(real, '/') + 1);
+      file->source = pull_copy_path(pull, real, &good);
+    }
+    free(real);
+  } else if (good && pull->repository_folder && entry->hash[0] &&
+             clipc__pull_path(path, "%s/blobs/%s", pull->repository_folder, entry->hash) && clipc__is_file(path)) {
+    file->source = pull_copy_path(pull, path, &good);
+  }
+  return good;
+}
+
+static clipc_status pull_place_files(struct clipc_pull *pull, clipc_error *error) {
+  char path[CLIPC__PULL_PATH / 2];
+  clipc_status status = CLIPC_OK;
+  if (pull->folder == NULL || !pull->in_place) {
+    snprintf(path, sizeof path, "%.1500s/%s", pull->folder ? pull->work : pull->repository_folder,
+             pull->folder ? "model" : "blobs");
+    if ((status = clipc__pull_make_folders(path, error)) != CLIPC_OK) return status;
+  }
+  pull->files = clipc__alloc_zeroed(&pull->allocator, pull->list.n, sizeof *pull->files);
+  if (pull->files == NULL) return clipc__no_memory(error, "files");
+  uint64_t n_bytes = 0;
+  for (size_t i = 0; i < pull->list.n; i++) {
+    struct clipc__pull_file *file = &pull->files[i];
+    *file = (struct clipc__pull_file){.pull = pull, .entry = &pull->list.entries[i], .fd = -1, .source_fd = -1};
+    pull->n_files = i + 1;
+    n_bytes += file->entry->n_bytes;
+    if (!pull_place_file(pull, file)) return clipc__no_memory(error, file->entry->name);
+  }
+  atomic_store(&pull->n_all, pull->n_files);
+  atomic_store(&pull->n_bytes, n_bytes);
+  return CLIPC_OK;
+}
+
+static int pull_lock_stage(clipc_task *task, struct clipc_pull *pull, clipc_error *error) {
+  char path[CLIPC__PULL_PATH / 2];
+  clipc_status status = pull->work ? CLIPC_OK : pull_make_paths(pull, error);
+  if (status == CLIPC_OK && pull->folder && clipc__is_file(pull->folder))
+    status = clipc__fail(error, CLIPC_E_IO, "%s: is a file, not a folder", pull->folder);
+  if (status == CLIPC_OK) status = clipc__pull_make_folders(pull->work, error);
+  if (status != CLIPC_OK) return status;
+  snprintf(path, sizeof path, "%.1000s/clipc-pull.lock", pull->work);
+  if ((status = clipc__pull_lock(&pull->lock_fd, path, error)) != CLIPC_OK) return status;
+  if (pull->lock_fd < 0) {
+    int slept = clipc_task_sleep_until(task, clipc_runtime_now_ns(pull->runtime) + PULL_LOCK_MS * PULL_MS);
+    return slept == CLIPC_OK ? CLIPC_YIELDING : slept;
+  }
+  pull->in_place = pull->folder && clipc__is_folder(pull->folder) && !pull_is_empty(pull->folder);
+  pull->stage = PULL_FILES;
+  status = pull_place_files(pull, error);
+  return status == CLIPC_OK ? CLIPC_YIELDING : (int)status;
+}
+
+/* ---- files */
+
+static int pull_files_stage(clipc_task *task, struct clipc_pull *pull, clipc_error *error) {
+  int n_active = 0;
+  size_t n_done = 0;
+  bool more = false;
+  int64_t wake_ns = INT64_MAX;
+  for (size_t i = 0; i < pull->n_files; i++) {
+    struct clipc__pull_file *file = &pull->files[i];
+    if (file->state != CLIPC__PULL_FILE_DONE && (file->state != CLIPC__PULL_FILE_NEW || n_active < pull->n_parallel)) {
+      n_active++;
+      int status = clipc__pull_file_turn(task, file, error);
+      if (status != CLIPC_OK && status != CLIPC_WAITING && status != CLIPC_YIELDING) return status;
+      more |= status == CLIPC_YIELDING;
+      if (file->state == CLIPC__PULL_FILE_RESTING && file->wake_ns < wake_ns) wake_ns = file->wake_ns;
+    }
+    n_done += file->state == CLIPC__PULL_FILE_DONE;
+  }
+  atomic_store(&pull->n_done, n_done);
+  if (n_done == pull->n_files) pull->stage = PULL_FINISH;
+  if (n_done == pull->n_files || more) return CLIPC_YIELDING;
+  if (wake_ns == INT64_MAX) return CLIPC_WAITING;
+  int slept = clipc_task_sleep_until(task, wake_ns);
+  return slept == CLIPC_OK ? CLIPC_YIELDING : slept;
+}
+
+static clipc_status pull_finish_stage(struct clipc_pull *pull, clipc_error *error) {
+  if (pull->folder == NULL) {
+    if (pull->offline) return CLIPC_OK;
+    return clipc__pull_publish(pull->path, pull->repository_folder, pull->revision, &pull->list, &pull->allocator,
+                               error);
+  }
+  char made[CLIPC__PULL_PATH / 2];
+  snprintf(made, sizeof made, "%.1500s/model", pull->work);
+  snprintf(pull->path, sizeof pull->path, "%s", pull->folder);
+  if (!pull->in_place && rename(made, pull->folder) != 0)
+    return clipc__fail(error, CLIPC_E_IO, "%s: cannot be made", pull->folder);
+  clipc__pull_remove(pull->work);
+  return CLIPC_OK;
+}
+
+/* ---- the task */
+
+struct pull_frame {
+  struct clipc_pull *pull; /* NULL when it is over */
+};
+
+static void pull_end(struct pull_frame *frame, int status, const clipc_error *error) {
+  struct clipc_pull *pull = frame->pull;
+  frame->pull = NULL;
+  atomic_store(&pull->cancelled, true); /* what is still fetched stops */
+  clipc__fetch_close(pull->fetch);
+  pull->fetch = NULL;
+  for (size_t i = 0; i < pull->n_files; i++) {
+    struct clipc__fetch *fetch = pull->files[i].fetch;
+    pull->files[i].fetch = NULL;
+    clipc__fetch_close(fetch);
+  }
+  if (status != CLIPC_OK) {
+    pull->error = *error;
+    pull->error.status = (clipc_status)status;
+  }
+  atomic_fetch_add(&pull->references, 1);
+  clipc__pull_let_go(pull);
+  atomic_store(&pull->over, true);
+  pull_release_reference(pull);
+}
+
+static int pull_run(clipc_task *task, void *frame) {
+  struct clipc_pull *pull = ((struct pull_frame *)frame)->pull;
+  clipc_error error = {CLIPC_OK, ""};
+  int status = CLIPC_OK;
+  if (clipc_task_cancelled(task) || atomic_load(&pull->cancelled)) {
+    status = clipc__fail(&error, CLIPC_E_CANCELLED, "%s: cancelled", pull->name.repository);
+  } else {
+    switch ((enum pull_stage)pull->stage) {
+    case PULL_LIST: status = pull_list_stage(task, pull, &error); break;
+    case PULL_REQUESTS: status = pull_requests_stage(task, pull, &error); break;
+    case PULL_LOCK: status = pull_lock_stage(task, pull, &error); break;
+    case PULL_FILES: status = pull_files_stage(task, pull, &error); break;
+    case PULL_FINISH: status = pull_finish_stage(pull, &error); break;
+    }
+  }
+  if (status == CLIPC_E_CANCELLED && error.message[0] == '\0')
+    clipc__fail(&error, CLIPC_E_CANCELLED, "%s: cancelled", pull->name.repository);
+  if (status != CLIPC_WAITING && status != CLIPC_YIELDING) pull_end(frame, status, &error);
+  return status;
+}
+
+static void pull_drop(void *frame) {
+  clipc_error error = {CLIPC_OK, ""};
+  clipc__fail(&error, CLIPC_E_SHUTTING_DOWN, "the runtime is shutting down");
+  if (((struct pull_frame *)frame)->pull) pull_end(frame, CLIPC_E_SHUTTING_DOWN, &error);
+}
+
+static const clipc_task_kind pull_kind = {"pull", pull_run, pull_drop, sizeof(struct pull_frame), 0};
+
+/* ---- the API */
+
+/* A copy without '/' at the end; NULL for NULL. */
+static char *pull_copy_trimmed(const clipc_allocator *allocator, const char *text, bool *good) {
+  if (text == NULL || *good == false) return NULL;
+  char *copy = pull_copy(allocator, text);
+  size_t n = copy ? strlen(copy) : 0;
+  while (n > 1 && copy[n - 1] == '/') copy[--n] = '\0';
+  *good = copy != NULL;
+  return copy;
+}
+
+static bool pull_take_token(struct clipc_pull *pull, const char *token) {
+  static const char head[] = "Authorization: Bearer ";
+  size_t n = strlen(token);
+  pull->authorization = clipc__alloc(&pull->allocator, sizeof head + n, 1);
+  if (pull->authorization == NULL) return false;
+  memcpy(pull->authorization, head, sizeof head - 1);
+  memcpy(pull->authorization + sizeof head - 1, token, n + 1);
+  return true;
+}
+
+static const char *pull_fault(const clipc_pull_options *options) {
+  if (options->folder == NULL && options->cache == NULL) return "neither a folder nor a cache is given";
+  if ((options->folder && *options->folder == '\0') || (options->cache && *options->cache == '\0'))
+    return "the folder's name is empty";
+  if (options->towers < 0 || options->towers > (CLIPC_TOWER_IMAGE | CLIPC_TOWER_TEXT)) return "there are no such towers";
+  if (options->n_parallel < 0 || options->n_parallel > 64) return "n_parallel is not 0 to 64";
+  for (const char *c = options->token; c && *c; c++)
+    if (*c <= ' ' || *c > '~') return "the token has white space or control characters in it";
+  if (options->revision && (*options->revision == '\0' || *options->revision == '/' || strlen(options->revision) > 80 ||
+                            strstr(options->revision, "..") || strstr(options->revision, "//")))
+    return "the revision is not one";
+  return NULL;
+}
+
+static clipc_status pull_fill(struct clipc_pull *pull, const clipc_pull_options *options, clipc_error *error) {
+  const clipc_allocator *allocator = &pull->allocator;
+  bool good = true;
+  pull->endpoint = pull_copy_trimmed(allocator, options->endpoint ? options->endpoint : "https://huggingface.co", &good);
+  pull->cache = pull_copy_trimmed(allocator, options->cache, &good);
+  pull->folder = pull_copy_trimmed(allocator, options->folder, &good);
+  pull->revision = pull_copy_trimmed(allocator, options->revision ? options->revision : "main", &good);
+  if (!good || (options->token && *options->token && !pull_take_token(pull, options->token)))
+    return clipc__no_memory(error, "a model to get");
+  pull->towers = options->towers;
+  pull->n_parallel = options->n_parallel > 0 ? options->n_parallel : 4;
+  pull->n_retries = options->n_retries > 0 ? options->n_retries : options->n_retries < 0 ? 0 : 5;
+  pull->stall_s = options->stall_timeout_s > 0 ? options->stall_timeout_s : 30;
+  pull->offline = options->offline != 0;
+  pull->sha_instructions = clipc__sha256_has_instructions();
+  return CLIPC_OK;
+}
+
+clipc_status clipc_pull_begin(clipc_pull **out, clipc_runtime *runtime, const char *name,
+                              const clipc_pull_options *options, clipc_error *error) {
+  if (out) *out = NULL;
+  if (out == NULL || runtime == NULL || name == NULL || options == NULL)
+    return clipc__fail(error, CLIPC_E_INVALID, "clipc_pull_begin: an argument is NULL");
+  struct clipc__pull_name resolved;
+  const char *fault = pull_fault(options);
+  if (fault) return clipc__fail(error, CLIPC_E_INVALID, "%.80s: %s", name, fault);
+  clipc_status status = clipc__pull_resolve(&resolved, name, error);
+  if (status != CLIPC_OK) return status;
+  const clipc_allocator *allocator = clipc__runtime_allocator(runtime);
+  struct clipc_pull *pull = clipc__alloc_zeroed(allocator, 1, sizeof *pull);
+  if (pull == NULL) return clipc__no_memory(error, "a model to get");
+  pull->allocator = pull->list.allocator = *allocator;
+  pull->runtime = clipc__runtime_retain(runtime);
+  pull->name = resolved;
+  pull->lock_fd = -1;
+  atomic_store(&pull->references, 2);
+  atomic_store(&pull->holders, 1);
+  struct pull_frame frame = {pull};
+  status = pull_fill(pull, options, error);
+  if (status == CLIPC_OK) status = clipc_spawn(&pull->task, runtime, &pull_kind, &frame, error);
+  if (status == CLIPC_OK) {
+    *out = pull;
+  } else {
+    pull_release_reference(pull);
+    pull_release_reference(pull);
+  }
+  return status;
+}
+
+clipc_status clipc_pull_wait(clipc_pull *pull, int timeout_ms, clipc_error *error) {
+  if (pull == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_pull_wait: pull is NULL");
+  return clipc_task_wait(pull->task, timeout_ms, NULL, error);
+}
+
+clipc_status clipc_pull_status(const clipc_pull *pull, clipc_error *error) {
+  if (pull == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_pull_status: pull is NULL");
+  if (!atomic_load(&pull->over) || pull->error.status == CLIPC_OK) return CLIPC_OK;
+  if (error) *error = pull->error;
+  return pull->error.status;
+}
+
+const char *clipc_pull_path(const clipc_pull *pull) {
+  return pull && atomic_load(&pull->over) && pull->error.status == CLIPC_OK ? pull->path : NULL;
+}
+
+clipc_pull_progress clipc_pull_how_far(const clipc_pull *pull) {
+  clipc_pull_progress progress = {0};
+  if (pull == NULL) return progress;
+  progress.done = atomic_load(&pull->over);
+  progress.n_files = atomic_load(&pull->n_all);
+  progress.n_files_done = atomic_load(&pull->n_done);
+  progress.n_bytes = atomic_load(&pull->n_bytes);
+  progress.n_bytes_done = atomic_load(&pull->n_bytes_done);
+  return progress;
+}
+
+void clipc_pull_cancel(clipc_pull *pull) {
+  if (pull == NULL) return;
+  clipc_task_cancel(pull->task);
+}
+
+void clipc_pull_close(clipc_pull *pull) {
+  if (pull == NULL) return;
+  clipc_task_cancel(pull->task);
+  clipc_task_release(pull->task);
+  pull_release_reference(pull);
+}
+
+clipc_status clipc_pull_find(char *path, size_t n_bytes, const char *name, const char *revision, const char *cache,
+                             clipc_error *error) {
+  struct clipc__pull_name resolved;
+  char found[CLIPC__PULL_PATH / 2 + 1];
+  if (path == NULL || name == NULL || cache == NULL)
+    return clipc__fail(error, CLIPC_E_INVALID, "clipc_pull_find: an argument is NULL");
+  clipc_pull_options options = {.cache = cache, .revision = revision};
+  const char *fault = pull_fault(&options);
+  if (fault) return clipc__fail(error, CLIPC_E_INVALID, "%.80s: %s", name, fault);
+  clipc_status status = clipc__pull_resolve(&resolved, name, error);
+  if (status != CLIPC_OK) return status;
+  const char *equal = clipc__pull_equal(resolved.repository);
+  revision = revision ? revision : "main";
+  if (!clipc__pull_cached(found, cache, resolved.repository, revision) &&
+      !(equal && clipc__pull_cached(found, cache, equal, revision)))
+    return clipc__fail(error, CLIPC_E_IO, "%.120s: is not in the cache %.80s", resolved.repository, cache);
+  if (strlen(found) >= n_bytes) return clipc__fail(error, CLIPC_E_LIMIT, "%.120s: the path is too long", found);
+  strcpy(path, found);
+  return CLIPC_OK;
+}
+
+#undef PULL_MS
