@@ -97,14 +97,14 @@ $(BUILD)/checkasm: $(CHECKASM:%.c=$(BUILD)/%.o) $(BUILD)/libclipc.a
 checkasm: $(BUILD)/checkasm # make checkasm ARGS=--bench
 	@$(BUILD)/checkasm $(ARGS)
 
-bench: all $(BUILD)/bench/products $(BUILD)/bench/stages $(BUILD)/bench/scheduler $(BUILD)/bench/heartbeat
+bench: all $(BUILD)/bench/products $(BUILD)/bench/stages $(BUILD)/bench/scheduler $(BUILD)/bench/requests $(BUILD)/bench/heartbeat
 
 # The stage table takes its times round the library's own calls.
 $(BUILD)/bench/stages: WRAP := -Wl,--wrap=clipc__linear_forward,--wrap=clipc__attention,--wrap=clipc__layer_norm
 $(BUILD)/bench/%: bench/%.c bench/setup.c bench/setup.h $(BUILD)/libclipc.a
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CPPFLAGS) -Ibench $(CFLAGS) -std=c11 -Wall -Wextra $(SANFLAGS) $(LDFLAGS) $(WRAP) -o $@ $< bench/setup.c $(BUILD)/libclipc.a $(LIBS)
+	$(Q)$(CC) $(ALL_CPPFLAGS) -D_GNU_SOURCE -Ibench $(CFLAGS) -std=c11 -Wall -Wextra $(SANFLAGS) $(LDFLAGS) $(WRAP) -o $@ $< bench/setup.c $(BUILD)/libclipc.a $(LIBS)
 
 # Against the rivals, in a virtual environment: bench/README.md.
 PYTHON ?= python3

@@ -66,7 +66,7 @@ for way in --help -h help; do
   fine "$way"
   that "$way: usage on stdout" has out "Usage: clipc COMMAND"
 done
-for command in embed classify tokenize preprocess decode inspect pack convert quality zeroshot-eval bench version; do
+for command in embed classify tokenize preprocess decode inspect pack convert search quality zeroshot-eval bench version; do
   run $command --help
   fine "$command --help"
   that "$command --help: usage" has out "Usage: clipc $command"
@@ -192,6 +192,49 @@ that "a packed file has the folder's" has out "${fingerprint%f32}int8"
 run inspect -m "$model" --reference openai
 that "other pixels, another space" [ "$(grep -c "${fingerprint%:f32}" out)" = 0 ]
 rm -f packed.clipc vectors.npy vectors.npy.json
+
+# ---- search
+run embed -m "$model" --fingerprint --image "$one" --image "$two" --text "stra\"\\/ ü 😀"
+mv out vectors.jsonl
+run search -m "$model" --vectors vectors.jsonl --text "a red circle" -k 2
+fine search
+that "search: two matches" lines out 2
+that "search: the best first" [ "$(head -n 1 out | sed 's|.*/||')" = red_circle.png ]
+run search -m "$model" --precision int8 --vectors vectors.jsonl --image "$two" --text "stra\"\\/ ü 😀" -f jsonl -k 1
+fine "search in another precision"
+that "search jsonl: a line each" lines out 2
+that "search jsonl: the picture finds itself" [ "$(sed -n '1s/.*"input":"[^"]*\/\([^"\/]*\)".*/\1/p' out)" = blue_square.png ]
+that "search jsonl: escapes come through" [ "$(sed -n '2s/{"query":\(.*\),"matches":.*/\1/p' out)" = "$(sed -n '2s/.*"input":\(.*\),"cosine":.*/\1/p' out)" ]
+run search -m "$model" --reference openai --vectors vectors.jsonl --text a
+refused "search another space" "is of another embedding space than the model"
+sed 's/"fingerprint":"[^"]*",//' vectors.jsonl >unsaid.jsonl
+run search -m "$model" --vectors unsaid.jsonl --text a
+refused "search an unsaid space" "does not say of which embedding space"
+run search -m "$model" --vectors unsaid.jsonl --text a --any-space
+fine "search an unsaid space all the same"
+sed 's/"embedding":\[[^,]*,/"embedding":[/' vectors.jsonl >short.jsonl
+run search -m "$model" --vectors short.jsonl --text a
+refused "search vectors of another length" "vectors of 127 numbers"
+for broken in '{"embedding":[1,2}' '{"input":"a' '[1]' '{"input":"\u12"}' '{"a":[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]}' 'x'; do
+  printf '%s\n' "$broken" >broken.jsonl
+  run search -m "$model" --vectors broken.jsonl --text a
+  refused "search $broken" "line 1 is not a line of clipc embed"
+done
+run embed -m "$model" --fingerprint --image "$one" --image no_such.png --image "$two" -f npy -o vectors.npy
+run search -m "$model" --vectors vectors.npy --text "blue square"
+fine "search an array"
+that "search an array: failed rows are left out" lines out 2
+that "search an array: rows are named" [ "$(head -n 1 out | sed 's/^[^ ]* *[0-9.]*  //;s/^ *[0-9.-]*  //')" = "row 2" ]
+head -c 700 vectors.npy >cut.npy
+run search -m "$model" --vectors cut.npy --text a --any-space
+refused "search a cut array" "cut.npy: is cut short"
+run search -m "$model" --text a
+refused "search nothing" "--vectors FILE"
+run search -m "$model" --vectors vectors.npy
+refused "search for nothing" "--text or --image"
+run search -m "$model" --vectors no_such_file --text a
+refused "search no file" no_such_file
+rm -f vectors.jsonl unsaid.jsonl short.jsonl broken.jsonl vectors.npy vectors.npy.json cut.npy
 
 # ---- convert
 run convert -m "$model" -o half --precision f16

@@ -2,6 +2,7 @@
  * The sources are included, so that results can be caught in memory instead of a file. */
 #include "cli/terminal.c"
 #include "cli/options.c"
+#include "cli/hub.c"
 #include "cli/writers.c"
 
 #include <float.h>

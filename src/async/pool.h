@@ -5,8 +5,8 @@
  *   registry.c  names, lookups, opening and closing      submit.c  a request goes to a seat's channel; fetching first
  *   tables.c    the five capabilities                    ping.c    whether a worker works
  *   keeper.c    the one task that changes pools: spawns, evicts, replaces, times out; spawn.c  its seats and orders
- *   load.c      the task of a loader                     worker.c  the task of a worker
- *   memory.c    the budget                               metrics.c what is counted */
+ *   loading.c      the task of a loader                     worker.c  the task of a worker
+ *   budget.c    the budget                               metrics.c what is counted */
 #ifndef CLIPC_POOL_H
 #define CLIPC_POOL_H
 
@@ -153,7 +153,7 @@ struct clipc__keeper {
   int64_t next_ns;          /* when to look, whatever happens; INT64_MAX = need not */
 };
 
-/* ---- load.c */
+/* ---- loading.c */
 CLIPC_PRIVATE clipc_status clipc__load_start(struct clipc__entry *entry, const clipc_loader *loader,
                                              clipc_error *error);
 
@@ -179,7 +179,7 @@ CLIPC_PRIVATE clipc_status clipc__spawn_status(clipc_status status);
 CLIPC_PRIVATE clipc_status clipc__pool_spawn(struct clipc_pool *pool, const struct clipc__order *order,
                                              clipc_error *error);
 
-/* ---- memory.c */
+/* ---- budget.c */
 struct clipc__claim { /* all zero at first; in the task's frame */
   struct clipc__claim *next, *previous;
   struct clipc__memory *memory; /* whose list it is in */

@@ -142,7 +142,7 @@ static int pull_try_equal(struct clipc_pull *pull, clipc_error *error) {
 static int pull_list_stage(clipc_task *task, struct clipc_pull *pull, clipc_error *error) {
   char url[1024], revision[256];
   if (pull->offline) {
-    char snapshot[CLIPC__PULL_PATH / 2];
+    char snapshot[CLIPC__PULL_PATH];
     const char *equal = clipc__pull_equal(pull->name.repository);
     bool found = pull->cache && (clipc__pull_cached(pull->path, pull->cache, pull->name.repository, pull->revision) ||
                                  (equal && clipc__pull_cached(pull->path, pull->cache, equal, pull->revision)));
@@ -258,7 +258,7 @@ static bool pull_place_file(struct clipc_pull *pull, struct clipc__pull_file *fi
     return good;
   }
   if (good && pull->offline) {
-    char *real, link[CLIPC__PULL_PATH / 2];
+    char *real, link[CLIPC__PULL_PATH];
     snprintf(link, sizeof link, "%.1800s/%s", pull->path, entry->name);
     real = realpath(link, NULL);
     if (real && clipc__pull_is_hash(strrchr(real, '/') + 1)) {
@@ -274,7 +274,7 @@ static bool pull_place_file(struct clipc_pull *pull, struct clipc__pull_file *fi
 }
 
 static clipc_status pull_place_files(struct clipc_pull *pull, clipc_error *error) {
-  char path[CLIPC__PULL_PATH / 2];
+  char path[CLIPC__PULL_PATH];
   clipc_status status = CLIPC_OK;
   if (pull->folder == NULL || !pull->in_place) {
     snprintf(path, sizeof path, "%.1500s/%s", pull->folder ? pull->work : pull->repository_folder,
@@ -297,7 +297,7 @@ static clipc_status pull_place_files(struct clipc_pull *pull, clipc_error *error
 }
 
 static int pull_lock_stage(clipc_task *task, struct clipc_pull *pull, clipc_error *error) {
-  char path[CLIPC__PULL_PATH / 2];
+  char path[CLIPC__PULL_PATH];
   clipc_status status = pull->work ? CLIPC_OK : pull_make_paths(pull, error);
   if (status == CLIPC_OK && pull->folder && clipc__is_file(pull->folder))
     status = clipc__fail(error, CLIPC_E_IO, "%s: is a file, not a folder", pull->folder);
@@ -347,7 +347,7 @@ static clipc_status pull_finish_stage(struct clipc_pull *pull, clipc_error *erro
     return clipc__pull_publish(pull->path, pull->repository_folder, pull->revision, &pull->list, &pull->allocator,
                                error);
   }
-  char made[CLIPC__PULL_PATH / 2];
+  char made[CLIPC__PULL_PATH];
   snprintf(made, sizeof made, "%.1500s/model", pull->work);
   snprintf(pull->path, sizeof pull->path, "%s", pull->folder);
   if (!pull->in_place && rename(made, pull->folder) != 0)
@@ -539,7 +539,7 @@ void clipc_pull_close(clipc_pull *pull) {
 clipc_status clipc_pull_find(char *path, size_t n_bytes, const char *name, const char *revision, const char *cache,
                              clipc_error *error) {
   struct clipc__pull_name resolved;
-  char found[CLIPC__PULL_PATH / 2 + 1];
+  char found[CLIPC__PULL_PATH];
   if (path == NULL || name == NULL || cache == NULL)
     return clipc__fail(error, CLIPC_E_INVALID, "clipc_pull_find: an argument is NULL");
   clipc_pull_options options = {.cache = cache, .revision = revision};

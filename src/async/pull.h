@@ -8,7 +8,7 @@
 
 #include "async/fetch.h"
 
-enum { CLIPC__PULL_NAME = 224, CLIPC__PULL_PATH = 4096, CLIPC__PULL_HASH = 65 };
+enum { CLIPC__PULL_NAME = 224, CLIPC__PULL_PATH = 1024, CLIPC__PULL_HASH = 65 };
 
 /* ---- names (pull_names.c) */
 struct clipc__pull_name {

@@ -213,7 +213,7 @@ clipc_status clipc__pull_list_folder(struct clipc__pull_list *list, const char *
   bool good = true;
   for (struct dirent *name; good && (name = readdir(names)) != NULL;) {
     struct clipc__pull_entry entry = {.has_size = false};
-    char path[CLIPC__PULL_PATH / 2];
+    char path[CLIPC__PULL_PATH];
     struct stat info;
     if (!pull_may_be_needed(name->d_name) || strlen(name->d_name) >= sizeof entry.name) continue;
     strcpy(entry.name, name->d_name);

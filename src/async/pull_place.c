@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -109,7 +110,7 @@ bool clipc__pull_cached(char *out, const char *cache, const char *repository, co
   bool found = false;
   for (struct dirent *entry; names && !found && (entry = readdir(names)) != NULL;) {
     if (strspn(entry->d_name, "0123456789") != strlen(entry->d_name) || strlen(entry->d_name) > 9) continue;
-    snprintf(name, sizeof name, "refs/pr/%s", entry->d_name);
+    snprintf(name, sizeof name, "refs/pr/%.9s", entry->d_name);
     found = pull_find_snapshot(out, folder, name);
   }
   if (names) closedir(names);

@@ -34,7 +34,7 @@ struct cli_command {
 };
 
 extern const struct cli_command cli_embed, cli_classify, cli_tokenize, cli_preprocess, cli_decode, cli_inspect,
-    cli_pack, cli_convert, cli_quality, cli_zeroshot_eval, cli_bench, cli_version;
+    cli_pack, cli_convert, cli_search, cli_quality, cli_zeroshot_eval, cli_bench, cli_pull, cli_version;
 
 /* Prints a command's help on stdout; returns the exit code. */
 int cli_help(const struct cli_command *command);

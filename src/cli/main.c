@@ -7,9 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
-static const struct cli_command *const commands[] = {&cli_embed,   &cli_classify,      &cli_tokenize, &cli_preprocess,
-                                                     &cli_decode,  &cli_inspect,       &cli_pack,     &cli_convert,
-                                                     &cli_quality, &cli_zeroshot_eval, &cli_bench,    &cli_version};
+static const struct cli_command *const commands[] = {
+    &cli_embed, &cli_search,  &cli_classify, &cli_tokenize,      &cli_preprocess, &cli_decode, &cli_inspect,
+    &cli_pack,  &cli_convert, &cli_quality,  &cli_zeroshot_eval, &cli_bench,      &cli_pull,   &cli_version};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static const struct cli_command *find_command(const char *name) {

@@ -1,6 +1,7 @@
 /* The command line of every command: options long and short, in any order, until "--".
  * In: argv. Out: one id and value after the other. A wrong argument is named in a sentence. */
 #include "cli/options.h"
+#include "cli/hub.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -31,7 +32,7 @@ enum {
 
 static const struct cli_option model_options[] = {
     {OPTION_MODEL, 'm', "model", "MODEL",
-     "the model: a folder as Hugging Face or open_clip publish it, or a packed file"},
+     "the model: a folder as Hugging Face or open_clip publish it, a packed file, or what clipc pull was given"},
     {OPTION_REFERENCE, 0, "reference", "NAME", "whose numbers to give: openai, hf or hf-tv [what the folder is]"},
     {OPTION_THREADS, 't', "threads", "N", "threads to compute with [as many as there are cores]"},
     {OPTION_PRECISION, 0, "precision", "NAME", "numbers to compute in: f32, bf16 or int8 [f32, or the packed file's]"},
@@ -291,7 +292,7 @@ static bool number_option(const struct cli_command *command, struct cli_model_op
 bool cli_model_option(const struct cli_command *command, struct cli_model_options *model, int id, const char *value) {
   int choice;
   switch (id) {
-  case OPTION_MODEL: model->folder = value; return true;
+  case OPTION_MODEL: model->folder = cli_hub_model(value); return true;
   case OPTION_REFERENCE:
     choice = cli_choice(command, "reference", value, reference_names);
     if (choice >= 0) model->options.reference = (clipc_reference)choice;

@@ -17,15 +17,18 @@ static double now(void) {
 /* Rate and time left, as soon as something is done. */
 static void describe(char *out, size_t n_bytes, const struct cli_progress *progress, double time) {
   double passed = time - progress->started;
-  size_t n = (size_t)snprintf(out, n_bytes, "%3.0f %%  %zu/%zu",
-                              progress->n > 0 ? 100.0 * (double)progress->done / (double)progress->n : 100.0,
-                              progress->done, progress->n);
-  if (progress->done > 0 && passed > 0) {
-    double rate = (double)progress->done / passed;
+  double percent = progress->n > 0 ? 100.0 * (double)progress->done / (double)progress->n : 100.0;
+  size_t n = (size_t)(progress->is_bytes ? snprintf(out, n_bytes, "%3.0f %%  %.1f/%.1f MB", percent,
+                                                    1e-6 * (double)progress->done, 1e-6 * (double)progress->n)
+                                         : snprintf(out, n_bytes, "%3.0f %%  %zu/%zu", percent, progress->done,
+                                                    progress->n));
+  if (progress->done > progress->before && passed > 0) {
+    double rate = (double)(progress->done - progress->before) / passed;
     double left = (double)(progress->n - progress->done) / rate;
     if (left > 359999) left = 359999;
     long seconds = (long)(left + 0.5);
-    n += (size_t)snprintf(out + n, n_bytes - n, rate < 100 ? "  %.1f/s" : "  %.0f/s", rate);
+    n += (size_t)(progress->is_bytes ? snprintf(out + n, n_bytes - n, "  %.1f MB/s", 1e-6 * rate)
+                                     : snprintf(out + n, n_bytes - n, rate < 100 ? "  %.1f/s" : "  %.0f/s", rate));
     if (seconds >= 3600) {
       n += (size_t)snprintf(out + n, n_bytes - n, "  %ld:%02ld:%02ld left", seconds / 3600, seconds / 60 % 60,
                             seconds % 60);
@@ -58,13 +61,22 @@ static void draw(struct cli_progress *progress, double time) {
   fflush(stderr);
 }
 
-void cli_progress_start(struct cli_progress *progress, const char *what, size_t n) {
-  *progress = (struct cli_progress){.what = what, .n = n};
+static void start(struct cli_progress *progress) {
   progress->shown = cli_is_terminal(STDERR_FILENO);
   progress->blocks = cli_draws_blocks();
   progress->colours = cli_colours(STDERR_FILENO);
   progress->started = now();
   if (progress->shown) draw(progress, progress->started);
+}
+
+void cli_progress_start(struct cli_progress *progress, const char *what, size_t n) {
+  *progress = (struct cli_progress){.what = what, .n = n};
+  start(progress);
+}
+
+void cli_progress_start_bytes(struct cli_progress *progress, const char *what, size_t n, size_t before) {
+  *progress = (struct cli_progress){.what = what, .n = n, .done = before, .before = before, .is_bytes = true};
+  start(progress);
 }
 
 void cli_progress_step(struct cli_progress *progress, size_t done, size_t n_failed) {

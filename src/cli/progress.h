@@ -7,6 +7,8 @@
 struct cli_progress {
   const char *what;
   size_t n, done, n_failed;
+  size_t before; /* was done at the start, and says nothing about the rate */
+  bool is_bytes;
   double started, drawn; /* seconds */
   bool shown;            /* stderr is a terminal */
   bool blocks, colours;
@@ -14,6 +16,7 @@ struct cli_progress {
 };
 
 void cli_progress_start(struct cli_progress *progress, const char *what, size_t n);
+void cli_progress_start_bytes(struct cli_progress *progress, const char *what, size_t n, size_t before);
 void cli_progress_step(struct cli_progress *progress, size_t done, size_t n_failed);
 
 /* Takes the bar off the terminal: before anything else is printed, and at the end. */

@@ -10,6 +10,8 @@ tensors, and which tensor stands where. A recipe is lines of JSON under xz:
                                                                 given, is the order of its dimensions in the file
 golden.json has the command line, the texts and pictures, and the normalised embeddings.
 
+Beside the other goldens' libraries it needs onnx, onnxruntime and onnxscript.
+
     python make_convert.py [--out tests/goldens/convert] [KIND]...
 """
 import argparse
@@ -448,7 +450,7 @@ def onnx_plain(folder):
     new = {}
     for i, tensor in enumerate(graph.graph.initializer):
         new[tensor.name] = tensor.name = f"w{i}"
-    for i, node in enumerate(graph.graph.node):
+    for node in graph.graph.node:
         node.name = ""
         for lists in (node.input, node.output):
             for k, name in enumerate(lists):

@@ -23,7 +23,8 @@ class Node:
 class Graph:
     def __init__(self, path):
         self.path = path
-        self.nodes, self.tensors, self.inputs = [], {}, {}  # inputs: name -> shape with None where any size will do
+        self.nodes, self.tensors, self.outputs = [], {}, []
+        self.inputs = {}  # name -> shape, with None where any size will do
 
 
 class _Reader:
@@ -132,6 +133,8 @@ def _graph(reader, graph, chunk):
         elif number == 11:
             name, shape = _value_info(reader, reader.chunk(kind, value))
             graph.inputs[name] = shape
+        elif number == 12:
+            graph.outputs.append(_value_info(reader, reader.chunk(kind, value))[0])
         elif number == 15:
             raise Refused(f"{graph.path}: it has sparse tensors, which are not read")
     for name in graph.tensors:  # old files list the initializers among the inputs

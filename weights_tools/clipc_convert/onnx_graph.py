@@ -208,6 +208,14 @@ class TowerReader:
         raise Refused(f"{self.path}: in the {self.kind} tower {what} are not found")
 
 
+def _one_row(tensor, width):
+    """The class token, which a graph of a fixed batch may hold once for every picture; None when they differ."""
+    rows = tensor.reshaped((tensor.size // width, width))
+    if rows is None or rows.shape[0] > 4096 or (rows.array() != rows.rows(0, 1).array()).any():
+        return None
+    return rows.rows(0, 1).reshaped((width,))
+
+
 def _vision(walker, conv, shared, activation, heads):
     weight = walker.weight(conv.inputs[1])
     name, changed = walker.from_input(conv.inputs[0])
@@ -220,11 +228,11 @@ def _vision(walker, conv, shared, activation, heads):
     width, patch = weight.shape[0], weight.shape[3]
     concat = next((n for n in reader.nodes if n.op == "Concat"), None)
     classes = [t for value in (concat.inputs if concat else []) if value not in reader.inside
-               for t in walker.weights_behind(value, lambda t: t.size == width, reader.inside)]
+               for t in walker.weights_behind(value, lambda t: t.shape[-1:] == (width,), reader.inside)]
     if len(classes) != 1:
         raise Refused(f"{walker.path}: in the vision tower the class token is not found: SigLIP and others without one "
                       "are not supported")
-    reader.put("embeddings.class_embedding", classes[0].reshaped((width,)))
+    reader.put("embeddings.class_embedding", _one_row(classes[0], width))
     reader.put("embeddings.patch_embedding.weight", weight)
     positions = reader.table("the positions", width, concat.index)
     reader.put("embeddings.position_embedding.weight", positions)
@@ -283,20 +291,17 @@ def _starts(walker):
 
 
 def _logit_scale(walker, readers):
-    """The logarithm of what the cosines are multiplied by, behind the projections."""
-    last = max(reader.events[-1].node.index for reader in readers) if readers else -1
-    for node in walker.graph.nodes:
-        if node.op != "Mul":
-            continue
-        for value in node.inputs:
-            exponential = _through_exp(walker, value)
-            if exponential is not None and walker.weight(exponential) is not None:
-                number = walker.number(exponential)
-                if number is not None:
-                    return number
-            number = walker.number(value) if node.index > last else None
-            if number is not None and number > 0:
-                return math.log(number)
+    """The logarithm of what the cosines are multiplied by: behind the projections, or itself an output."""
+    last = max(reader.events[-1].node.index for reader in readers)
+    products = [(value, node.index > last) for node in walker.graph.nodes if node.op == "Mul" for value in node.inputs]
+    for value, behind in products + [(value, True) for value in walker.graph.outputs]:
+        exponential = _through_exp(walker, value)
+        number = walker.number(exponential) if exponential is not None else None
+        if number is not None:
+            return number
+        number = walker.number(value) if behind else None
+        if number is not None and number > 0:
+            return math.log(number)
     return None
 
 

@@ -8,7 +8,7 @@ from .tensors import STORED, Memory, Tensor
 OPAQUE = ("Shape", "Size", "ConstantOfShape", "Range")  # what they give depends on sizes alone
 MOVES = ("Identity", "Cast", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Gather", "Slice",
          "Split", "Dropout")
-SHAPES = ("Identity", "Cast", "Transpose", "Unsqueeze", "Squeeze", "Reshape", "Flatten")  # a weight is seen through them
+SEEN_THROUGH = ("Identity", "Cast", "Transpose", "Unsqueeze", "Squeeze", "Reshape", "Flatten")  # by weight()
 QUANTISED = ("DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearMatMul",
              "ConvInteger", "QLinearConv", "MatMulNBits")
 
@@ -58,7 +58,7 @@ class Walker:
             return None
         if node.op == "Constant":
             return self._constant(node)
-        if node.op not in SHAPES or not node.inputs:
+        if node.op not in SEEN_THROUGH or not node.inputs:
             return None
         tensor = self.weight(node.inputs[0])
         if tensor is None or node.op in ("Identity", "Cast"):

@@ -61,7 +61,7 @@ def attribute(name, value):
 
 class Graph:
     def __init__(self, how="raw"):
-        self.nodes, self.tensors, self.inputs, self.count, self.how = [], [], [], 0, how
+        self.nodes, self.tensors, self.inputs, self.outputs, self.count, self.how = [], [], [], [], 0, how
 
     def node(self, op, *inputs, domain="", outputs=1, **attributes):
         out = [f"v{self.count + i}" for i in range(outputs)]
@@ -86,7 +86,7 @@ class Graph:
 
     def save(self, path):
         graph = b"".join(field(1, n) for n in self.nodes) + b"".join(field(5, t) for t in self.tensors) + \
-            b"".join(field(11, i) for i in self.inputs)
+            b"".join(field(11, i) for i in self.inputs) + b"".join(field(12, o) for o in self.outputs)
         path.write_bytes(field(1, 8) + field(7, graph) + field(8, field(2, 17)))
 
 
@@ -101,7 +101,7 @@ class Spelling:
     positions = "table"    # gather, unsqueezed
     activation = "quick_gelu"
     heads = 2
-    scale = "exp"          # folded, none
+    scale = "exp"          # folded, output, first, none
     cast = False
     how = "raw"
     change = ""            # what makes it another network
@@ -257,6 +257,10 @@ class Writer:
             g.node("Mul", logits, g.node("Exp", g.tensor(scale)))
         elif self.s.scale == "folded":
             g.node("Mul", logits, g.tensor(np.exp(scale)))
+        elif self.s.scale == "output":
+            g.outputs.append(field(1, g.node("Exp", g.tensor(scale))))
+        elif self.s.scale == "first":
+            g.node("MatMul", g.node("Mul", g.node("Exp", g.tensor(scale)), image), logits)
         g.save(path)
 
 
@@ -277,7 +281,8 @@ def tmp(path):
     {}, {"linear": "gemm"}, {"linear": "gemm-transposed"}, {"linear": "transpose-node"}, {"linear": "bias-first"},
     {"norm": "parts"}, {"norm": "reciprocal"}, {"order": "kqv"}, {"order": "vkq"}, {"order": "vqk", "norm": "parts"},
     {"packed": True}, {"packed": True, "linear": "gemm"}, {"positions": "gather"}, {"positions": "unsqueezed"},
-    {"activation": "gelu"}, {"activation": "gelu_pytorch_tanh"}, {"scale": "folded"}, {"cast": True, "heads": 4},
+    {"activation": "gelu"}, {"activation": "gelu_pytorch_tanh"}, {"scale": "folded"},
+    {"scale": "output"}, {"scale": "first"}, {"cast": True, "heads": 4},
     {"how": "typed"}, {"heads": 1}])
 def test_every_spelling(spelling, tmp_path):
     Writer(Spelling(**spelling), arrays()).both(tmp_path / "in.onnx")
