@@ -122,7 +122,7 @@ CLIPC_PRIVATE clipc_status clipc__model_write(const struct clipc_model *model, c
 CLIPC_PRIVATE const char *const *clipc__config_files(void);
 CLIPC_PRIVATE const char *const *clipc__tokenizer_files(void);
 
-/* A folder as a new folder (convert.c). from and to are not NULL, options in range, opener effective. */
+/* A folder as a new folder (conversion.c). from and to are not NULL, options in range, opener effective. */
 CLIPC_PRIVATE clipc_status clipc__convert(const char *from, const char *to, const clipc_convert_options *options,
                                           const clipc_options *opener, clipc_conversion *made, clipc_error *error);
 

@@ -24,6 +24,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+import zipfile
 
 import numpy as np
 
@@ -251,6 +252,16 @@ def by_transformers(model, size):
 
 # ---------------------------------------------------------------- the kinds: folder -> (arrays, golden)
 
+def without_sources(path):
+    """Drops the archive's notes of which line of which file of this machine every operation came from."""
+    with zipfile.ZipFile(path) as archive:
+        infos = [info for info in archive.infolist() if not info.filename.endswith(".debug_pkl")]
+        entries = [(info, archive.read(info)) for info in infos]
+    with zipfile.ZipFile(path, "w") as archive:
+        for info, data in entries:
+            archive.writestr(zipfile.ZipInfo(info.filename), data, info.compress_type)
+
+
 def openai_jit(folder):
     import open_clip
     import torch
@@ -262,6 +273,7 @@ def openai_jit(folder):
                                  check_trace=False)
     path = os.path.join(folder, "ViT-tiny.pt")
     torch.jit.save(traced, path)
+    without_sources(path)
     reference = open_clip.load_openai_model(path, precision="fp32", device="cpu").eval()
     return arrays, {"input": ["ViT-tiny.pt"], **by_open_clip(reference, 32)}
 
@@ -427,6 +439,7 @@ def onnx_open_clip(folder):
 
 def onnx_dynamo(folder):
     """The exporter by torch.export, with the weights in a file of their own."""
+    import onnx
     import torch
     model = hf_model("gelu", image=48)
     arrays = fill(model)
@@ -434,6 +447,10 @@ def onnx_dynamo(folder):
     n = torch.export.Dim("n", min=2, max=64)
     export(Both(model), (torch.full((4, 77), 49407), torch.zeros(4, 3, 48, 48)), path, dynamo=True, external_data=True,
            dynamic_shapes=({0: n}, {0: n}), verbose=False)
+    graph = onnx.load(path, load_external_data=False)
+    for node in graph.graph.node:  # the lines of this machine's files that they came from
+        del node.metadata_props[:]
+    onnx.save(graph, path)
     return arrays, {"input": ["model.onnx"], **by_onnxruntime(path, 48)}
 
 
