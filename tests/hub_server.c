@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -22,6 +23,7 @@ const char hub_commit[41] = "0123456789abcdef0123456789abcdef01234567";
 struct hub_server {
   const struct hub_file *files;
   size_t n_files;
+  char hashes[16][65];
   struct hub_manners *manners;
   pthread_mutex_t lock; /* of the manners */
   pthread_t threads[2];
@@ -74,15 +76,17 @@ static bool hub_say(int fd, const char *status, const char *headers, const char 
 static bool hub_list(struct hub_server *s, int fd, const char *path) {
   char body[12000], hash[65];
   bool request = strstr(path, "refs%2Fpr%2F7") != NULL;
-  size_t n = (size_t)sprintf(body, "{\"_id\":\"x\",\"id\":\"a/b\",\"gated\":false,\"sha\":\"%s\",\"siblings\":[", hub_commit);
+  size_t n =
+      (size_t)sprintf(body, "{\"_id\":\"x\",\"id\":\"a/b\",\"gated\":false,\"sha\":\"%s\",\"siblings\":[", hub_commit);
   for (size_t i = 0; i < s->n_files; i++) {
     const struct hub_file *file = &s->files[i];
     if (file->is_large && strstr(file->name, "safetensors") && !s->manners->safetensors && !request) continue;
-    hub_hash(hash, file);
+    strcpy(hash, s->hashes[file - s->files]);
     n += (size_t)sprintf(body + n, "%s{\"rfilename\":\"%s\"", i ? "," : "", file->name);
     if (!s->manners->no_blobs && file->is_large)
-      n += (size_t)sprintf(body + n, ",\"size\":%zu,\"blobId\":\"%.40s\",\"lfs\":{\"sha256\":\"%s\",\"size\":%zu,\"pointerSize\":134}",
-                           file->n_bytes, hub_commit, hash, file->n_bytes);
+      n += (size_t)sprintf(
+          body + n, ",\"size\":%zu,\"blobId\":\"%.40s\",\"lfs\":{\"sha256\":\"%s\",\"size\":%zu,\"pointerSize\":134}",
+          file->n_bytes, hub_commit, hash, file->n_bytes);
     else if (!s->manners->no_blobs)
       n += (size_t)sprintf(body + n, ",\"size\":%zu,\"blobId\":\"%s\"", file->n_bytes, hash);
     body[n++] = '}';
@@ -97,7 +101,7 @@ static bool hub_body(struct hub_server *s, int fd, const struct hub_file *file, 
   const char *range = strcasestr(request, "\r\nRange: bytes=");
   size_t from = range ? strtoul(range + 15, NULL, 10) : 0;
   if (range) atomic_fetch_add(&s->ranges, 1);
-  hub_hash(hash, file);
+  strcpy(hash, s->hashes[file - s->files]);
   pthread_mutex_lock(&s->lock);
   struct hub_manners m = *s->manners;
   bool cut = file->is_large && m.n_cuts > 0 && m.cut_at >= 0;
@@ -107,10 +111,12 @@ static bool hub_body(struct hub_server *s, int fd, const struct hub_file *file, 
   if (range && from >= file->n_bytes) return hub_say(fd, "416 Range Not Satisfiable", "", "");
   size_t n = file->n_bytes - from;
   if (range)
-    sprintf(head, "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %zu-%zu/%zu\r\n", from, file->n_bytes - 1, file->n_bytes);
+    sprintf(head, "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %zu-%zu/%zu\r\n", from, file->n_bytes - 1,
+            file->n_bytes);
   else
     strcpy(head, "HTTP/1.1 200 OK\r\n");
-  sprintf(head + strlen(head), "Content-Length: %zu\r\nETag: \"%s\"\r\n\r\n", n, file->is_large ? "of-the-store" : hash);
+  sprintf(head + strlen(head), "Content-Length: %zu\r\nETag: \"%s\"\r\n\r\n", n,
+          file->is_large ? "of-the-store" : hash);
   if (!hub_send(fd, head, strlen(head))) return false;
   size_t most = cut && (size_t)m.cut_at < n ? (size_t)m.cut_at : n;
   for (size_t done = 0; done < most;) {
@@ -143,11 +149,12 @@ static bool hub_answer(struct hub_server *s, int fd, int which, char *request) {
     }
     if (strstr(path, "/discussions"))
       return hub_say(fd, "200 OK", "",
-                     s->manners->conversion ? "{\"discussions\":[{\"num\":3,\"title\":\"Hello\",\"isPullRequest\":false,"
-                                              "\"status\":\"open\"},{\"num\":7,\"author\":{\"name\":\"SFconvertbot\"},"
-                                              "\"title\":\"Adding `safetensors` variant of this model\","
-                                              "\"isPullRequest\":true,\"status\":\"open\"}],\"count\":2}"
-                                            : "{\"discussions\":[],\"count\":0}");
+                     s->manners->conversion
+                         ? "{\"discussions\":[{\"num\":3,\"title\":\"Hello\",\"isPullRequest\":false,"
+                           "\"status\":\"open\"},{\"num\":7,\"author\":{\"name\":\"SFconvertbot\"},"
+                           "\"title\":\"Adding `safetensors` variant of this model\","
+                           "\"isPullRequest\":true,\"status\":\"open\"}],\"count\":2}"
+                         : "{\"discussions\":[],\"count\":0}");
     return hub_list(s, fd, path);
   }
   const struct hub_file *file = NULL;
@@ -168,9 +175,11 @@ static bool hub_answer(struct hub_server *s, int fd, int which, char *request) {
     }
     if (file->is_large) {
       char hash[65];
-      hub_hash(hash, file);
-      snprintf(headers, sizeof headers, "Location: http://127.0.0.1:%d/store/%s\r\nX-Linked-Etag: \"%s\"\r\nX-Linked-Size: %zu\r\n"
-              "X-Repo-Commit: %s\r\n", s->ports[1], file->name, hash, file->n_bytes, hub_commit);
+      strcpy(hash, s->hashes[file - s->files]);
+      snprintf(headers, sizeof headers,
+               "Location: http://127.0.0.1:%d/store/%s\r\nX-Linked-Etag: \"%s\"\r\nX-Linked-Size: %zu\r\n"
+               "X-Repo-Commit: %s\r\n",
+               s->ports[1], file->name, hash, file->n_bytes, hub_commit);
       return hub_say(fd, "302 Found", headers, "");
     }
   }
@@ -206,6 +215,7 @@ static void *hub_listen(void *context) {
     if (poll(&look, 1, 20) <= 0) continue;
     int fd = accept(s->listening[from->which], NULL, NULL);
     if (fd < 0) continue;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     struct hub_connection *c = malloc(sizeof *c);
     *c = (struct hub_connection){s, fd, from->which};
     pthread_t thread;
@@ -220,6 +230,7 @@ static void *hub_listen(void *context) {
 struct hub_server *hub_server_start(const struct hub_file *files, size_t n_files, struct hub_manners *manners) {
   struct hub_server *s = calloc(1, sizeof *s);
   s->files = files, s->n_files = n_files, s->manners = manners;
+  for (size_t i = 0; i < n_files; i++) hub_hash(s->hashes[i], &files[i]);
   pthread_mutex_init(&s->lock, NULL);
   for (int i = 0; i < 2; i++) {
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};

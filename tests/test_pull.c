@@ -91,7 +91,11 @@ static clipc_status pull_name(const char *name, clipc_pull_options options) {
   if (options.endpoint == NULL) options.endpoint = endpoint;
   last_error = (clipc_error){CLIPC_OK, ""};
   if (clipc_pull_begin(&pull, runtime, name, &options, &last_error) != CLIPC_OK) return last_error.status;
-  assert_int_equal(clipc_pull_wait(pull, 60000, &last_error), CLIPC_OK);
+  clipc_status waited;
+  while ((waited = clipc_pull_wait(pull, 60000, &last_error)) == CLIPC_E_NO_MEMORY) /* of waiting itself */
+    nanosleep(&(struct timespec){0, 100000}, NULL);
+  assert_int_equal(waited, CLIPC_OK);
+  last_error = (clipc_error){CLIPC_OK, ""};
   clipc_status status = clipc_pull_status(pull, &last_error);
   if (status == CLIPC_OK) snprintf(last_path, sizeof last_path, "%s", clipc_pull_path(pull));
   clipc_pull_progress far = clipc_pull_how_far(pull);
@@ -167,7 +171,7 @@ static void names_are_those_users_know(void **state) {
     assert_string_equal(name.repository, cases[i].repository);
     assert_int_equal(name.open_clip, cases[i].open_clip);
   }
-  static const char *const bad[] = {"",    "/",      "a/b/c", "../x",    "a/..",  "a/.b",   ".a/b",     "a b/c",
+  static const char *const bad[] = {"",     "/",     "a/b/c", "../x",    "a/..",  "a/.b",    ".a/b",        "a b/c",
                                     "a/b?", "a/b#c", "a//b",  "ViT-Z/1", "a/b\n", "hf-hub:", "hf-hub:../b", "-a/b"};
   for (size_t i = 0; i < COUNT(bad); i++)
     if (strcmp(bad[i], "ViT-Z/1") != 0) assert_int_equal(clipc__pull_resolve(&name, bad[i], &error), CLIPC_E_INVALID);
@@ -356,7 +360,10 @@ static void two_at_once_do_the_work_once(void **state) {
   for (int places = 0; places < 2; places++) {
     int n = hub_server_files(server);
     clipc_pull_options options = {.endpoint = endpoint};
-    if (places) options.cache = in_folder("shared cache"); else options.folder = in_folder("shared");
+    if (places)
+      options.cache = in_folder("shared cache");
+    else
+      options.folder = in_folder("shared");
     for (size_t i = 0; i < COUNT(pulls); i++)
       assert_int_equal(clipc_pull_begin(&pulls[i], runtime, "org/model", &options, NULL), CLIPC_OK);
     for (size_t i = 0; i < COUNT(pulls); i++) {
@@ -373,8 +380,10 @@ static void cancelling_leaves_nothing_under_its_name(void **state) {
   (void)state;
   clipc_pull *pull;
   manners.slow = true;
+  char name[32];
   for (int i = 0; i < 20; i++) {
-    clipc_pull_options options = {.endpoint = endpoint, .folder = in_folder("cancelled")};
+    snprintf(name, sizeof name, "cancelled%d", i); /* one of its own: what came would add up */
+    clipc_pull_options options = {.endpoint = endpoint, .folder = in_folder(name)};
     assert_int_equal(clipc_pull_begin(&pull, runtime, "org/model", &options, NULL), CLIPC_OK);
     nanosleep(&(struct timespec){0, 3000000L * i}, NULL);
     if (i % 2) {
@@ -383,11 +392,11 @@ static void cancelling_leaves_nothing_under_its_name(void **state) {
       assert_int_equal(clipc_pull_status(pull, NULL), CLIPC_E_CANCELLED);
     }
     clipc_pull_close(pull);
-    assert_false(clipc__is_folder(in_folder("cancelled")));
+    assert_false(clipc__is_folder(in_folder(name)));
   }
   manners.slow = false;
-  assert_pulled("org/model", .folder = in_folder("cancelled"));
-  assert_whole(in_folder("cancelled"));
+  assert_pulled("org/model", .folder = in_folder(name));
+  assert_whole(in_folder(name));
 }
 
 static void disks_that_refuse_are_named(void **state) {
@@ -409,7 +418,173 @@ static void disks_that_refuse_are_named(void **state) {
   assert_whole(in_folder("full"));
 }
 
-int main(void) {
+/* ---- the program */
+
+static char program[1024];
+
+/* The most memory that a process had so far; 0 before it is the program (until then it has ours). */
+static long read_peak_kib(pid_t process) {
+  char path[64], line[256], name[64] = "";
+  long peak = 0;
+  snprintf(path, sizeof path, "/proc/%d/status", (int)process);
+  FILE *file = fopen(path, "r");
+  while (file && fgets(line, sizeof line, file)) {
+    sscanf(line, "Name: %63s", name);
+    sscanf(line, "VmHWM: %ld", &peak);
+  }
+  if (file) fclose(file);
+  return strcmp(name, "clipc") == 0 ? peak : 0;
+}
+
+/* Runs it with the words, the environment's hub being ours; its exit code. peak_kib may be NULL. */
+static int run_program(const char *const *words, const char *out, long *peak_kib) {
+  char second[64];
+  const char *argv[16] = {program, NULL};
+  size_t n = 1;
+  snprintf(second, sizeof second, "127.0.0.1:%d", hub_server_port(server, 1));
+  for (; *words; words++) argv[n++] = *words;
+  if (strcmp(argv[1], "pull") == 0) argv[n++] = "--allow", argv[n++] = second;
+  argv[n] = NULL;
+  pid_t child = fork();
+  if (child == 0) {
+    setenv("HF_ENDPOINT", endpoint, 1);
+    setenv("HF_HOME", in_folder("home"), 1);
+    setenv("HF_TOKEN", "secret", 1);
+    unsetenv("HF_HUB_CACHE"), unsetenv("HF_HUB_OFFLINE"), unsetenv("http_proxy");
+    if (!freopen(out, "w", stdout) || !freopen(in_folder("complaints"), "w", stderr)) _exit(99);
+    execv(program, (char *const *)(uintptr_t)argv);
+    _exit(98);
+  }
+  int status;
+  if (peak_kib) *peak_kib = 0;
+  for (pid_t ended; (ended = waitpid(child, &status, peak_kib ? WNOHANG : 0)) != child;) {
+    assert_int_equal(ended, 0);
+    long peak = read_peak_kib(child);
+    if (peak > *peak_kib) *peak_kib = peak;
+    nanosleep(&(struct timespec){0, 1000000}, NULL);
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void the_program_pulls_and_finds(void **state) {
+  (void)state;
+  if (access(program, X_OK) != 0) skip();
+  static struct hub_file tiny[] = {{"config.json", NULL, 0, false},
+                                   {"merges.txt", NULL, 0, false},
+                                   {"model.safetensors", NULL, 0, true},
+                                   {"preprocessor_config.json", NULL, 0, false},
+                                   {"special_tokens_map.json", NULL, 0, false},
+                                   {"tokenizer_config.json", NULL, 0, false},
+                                   {"vocab.json", NULL, 0, false}};
+  void *data[COUNT(tiny)];
+  char path[256];
+  struct hub_server *before = server;
+  for (size_t i = 0; i < COUNT(tiny); i++) {
+    snprintf(path, sizeof path, "models/tiny/%s", tiny[i].name);
+    tiny[i].data = data[i] = test_read_file(path, &tiny[i].n_bytes);
+  }
+  server = hub_server_start(tiny, COUNT(tiny), &manners);
+  snprintf(endpoint, sizeof endpoint, "http://127.0.0.1:%d", hub_server_port(server, 0));
+  manners.gated = true;
+  manners.cut_at = 1000000, manners.n_cuts = 2;
+  const char *out = in_folder("out"), *const pull[] = {"pull", "org/tiny", NULL};
+  int code = run_program(pull, out, NULL);
+  char *complaints = test_read_file(in_folder("complaints"), NULL);
+  if (code != 0) fail_msg("%d: %s", code, complaints);
+  assert_string_equal(complaints, "");
+  free(complaints);
+  char *named = test_read_file(out, NULL);
+  named[strcspn(named, "\n")] = '\0';
+  assert_non_null(strstr(named, "/home/hub/models--org--tiny/snapshots/"));
+  assert_true(clipc__is_folder(named));
+  free(named);
+  const char *const by_name[] = {"embed", "-m", "org/tiny", "--text", "a cat", NULL};
+  const char *const by_path[] = {"embed", "-m", "models/tiny", "--text", "a cat", NULL};
+  assert_int_equal(run_program(by_name, in_folder("a"), NULL), 0);
+  assert_int_equal(run_program(by_path, in_folder("b"), NULL), 0);
+  char *a = test_read_file(in_folder("a"), NULL), *b = test_read_file(in_folder("b"), NULL);
+  assert_true(strlen(a) > 100);
+  assert_string_equal(a, b);
+  free(a), free(b);
+  const char *const offline[] = {"pull", "org/tiny", "--offline", NULL}, *const bad[] = {"pull", "ViT-B-33", NULL};
+  assert_int_equal(run_program(offline, out, NULL), 0);
+  assert_int_equal(run_program(bad, out, NULL), 2);
+  assert_int_equal(hub_server_tokens(server, 1), 0);
+  hub_server_stop(server);
+  server = before;
+  for (size_t i = 0; i < COUNT(tiny); i++) free(data[i]);
+}
+
+static void a_large_file_needs_little_memory(void **state) {
+  (void)state;
+  if (access(program, X_OK) != 0) skip();
+  size_t n = (size_t)(getenv("CLIPC_LONG") ? 200 : 64) << 20;
+  uint8_t *data = malloc(n);
+  for (size_t i = 0; i < n; i++) data[i] = (uint8_t)(i * 7 + i / 251 + i / 65537);
+  struct hub_server *before = server;
+  files[LARGE].data = data;
+  files[LARGE].n_bytes = n;
+  server = hub_server_start(files, COUNT(files), &manners);
+  snprintf(endpoint, sizeof endpoint, "http://127.0.0.1:%d", hub_server_port(server, 0));
+  manners.cut_at = (long)n / 3, manners.n_cuts = 1;
+  const char *const words[] = {"pull", "org/model", "-o", in_folder("large"), NULL};
+  long peak_kib;
+  struct timespec start, end;
+  clock_gettime(CLOCK_MONOTONIC, &start);
+  int code = run_program(words, in_folder("out"), &peak_kib);
+  clock_gettime(CLOCK_MONOTONIC, &end);
+  struct stat info;
+  assert_int_equal(code, 0);
+  assert_int_equal(stat(in_folder("large/model.safetensors"), &info), 0);
+  assert_int_equal((size_t)info.st_size, n);
+  print_message("%zu MiB in %.2f s, peak %.1f MiB\n", n >> 20,
+                (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec),
+                (double)peak_kib / 1024);
+  assert_true(peak_kib > 1024);
+  if (test_full_sizes()) assert_true(peak_kib < 32 * 1024); /* else it may be a sanitizer's */
+  hub_server_stop(server);
+  server = before;
+  free(data);
+}
+
+/* Whichever allocation fails, it says so or does without, and leaks nothing. */
+static void no_memory_is_told(void **state) {
+  (void)state;
+  char allowed[2][32];
+  const char *const allow[] = {allowed[0], allowed[1]};
+  for (int i = 0; i < 2; i++) snprintf(allowed[i], sizeof allowed[i], "127.0.0.1:%d", hub_server_port(server, i));
+  struct test_memory memory = {0};
+  clipc_runtime *shared = runtime;
+  int n_failed = 0;
+  for (size_t at = 1; at < 400; at++) {
+    char name[32];
+    snprintf(name, sizeof name, "memory%zu", at);
+    memory = (struct test_memory){.fail_at = at};
+    clipc_runtime_options options = {
+        .n_threads = 1, .fetch = {.allow = allow, .n_allow = 2}, .allocator = test_allocator(&memory)};
+    if (clipc_runtime_open(&runtime, &options, NULL) != CLIPC_OK) continue;
+    clipc_status status = pull_name("org/model", (clipc_pull_options){.folder = in_folder(name)});
+    clipc_runtime_close(runtime);
+    if (memory.n_live != 0) fail_msg("%zu blocks are left after allocation %zu failed", memory.n_live, at);
+    assert_true(status == CLIPC_OK || status == CLIPC_E_NO_MEMORY);
+    n_failed += status != CLIPC_OK;
+    if (status == CLIPC_OK)
+      assert_whole(in_folder(name));
+    else
+      assert_false(clipc__is_folder(in_folder(name)));
+    if (memory.n_asked < at) {
+      print_message("%zu allocations, %d of them needed\n", at - 1, n_failed);
+      break;
+    }
+  }
+  runtime = shared;
+  assert_true(n_failed > 10);
+}
+
+int main(int argc, char **argv) {
+  (void)argc;
+  const char *slash = strrchr(argv[0], '/');
+  snprintf(program, sizeof program, "%.*s/../clipc", slash ? (int)(slash - argv[0]) : 1, slash ? argv[0] : ".");
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(sha1_is_that_of_the_standard),
@@ -426,6 +601,9 @@ int main(void) {
       TEST(two_at_once_do_the_work_once),
       TEST(cancelling_leaves_nothing_under_its_name),
       TEST(disks_that_refuse_are_named),
+      TEST(the_program_pulls_and_finds),
+      TEST(a_large_file_needs_little_memory),
+      TEST(no_memory_is_told),
   };
   return cmocka_run_group_tests_name("pull", tests, NULL, NULL);
 }

@@ -24,8 +24,8 @@ static void pull_release_reference(struct clipc_pull *pull) {
   clipc__free(&allocator, pull->files);
   clipc__pull_list_free(&pull->list);
   if (pull->authorization) explicit_bzero(pull->authorization, strlen(pull->authorization));
-  char *const strings[] = {pull->endpoint, pull->authorization, pull->cache,       pull->folder,
-                           pull->revision, pull->work,          pull->repository_folder};
+  char *const strings[] = {pull->endpoint, pull->authorization,    pull->cache, pull->folder, pull->revision,
+                           pull->work,     pull->repository_folder};
   for (size_t i = 0; i < sizeof strings / sizeof *strings; i++) clipc__free(&allocator, strings[i]);
   clipc__free(&allocator, pull);
   clipc__runtime_release(runtime);
@@ -52,9 +52,10 @@ static char *pull_copy(const clipc_allocator *allocator, const char *text) {
 static clipc_status pull_refused(const struct clipc_pull *pull, long status, const char *what, clipc_error *error) {
   const char *repository = pull->name.repository;
   if (status == 401 || status == 403)
-    return clipc__fail(error, CLIPC_E_DENIED, "%.90s: the hub answers %ld: if it exists, accept its terms on %.90s/%.90s "
-                       "and give %s token", repository, status, pull->endpoint, repository,
-                       pull->authorization ? "that account's" : "a");
+    return clipc__fail(error, CLIPC_E_DENIED,
+                       "%.90s: the hub answers %ld: if it exists, accept its terms on %.90s/%.90s "
+                       "and give %s token",
+                       repository, status, pull->endpoint, repository, pull->authorization ? "that account's" : "a");
   if (status != 404) return CLIPC_OK;
   char nearest[160] = "";
   if (what == repository && strcmp(pull->revision, "main") == 0)
@@ -133,8 +134,10 @@ static int pull_try_equal(struct clipc_pull *pull, clipc_error *error) {
   const char *equal = clipc__pull_equal(pull->name.repository);
   char *main_branch = equal && strcmp(pull->revision, "main") == 0 ? pull->revision : NULL;
   if (main_branch == NULL)
-    return clipc__fail(error, CLIPC_E_MODEL, "%.120s: has no weights in safetensors; get its pytorch_model.bin and "
-                       "convert it: weights_tools/convert.py FILE -o FOLDER", pull->name.repository);
+    return clipc__fail(error, CLIPC_E_MODEL,
+                       "%.120s: has no weights in safetensors; get its pytorch_model.bin and "
+                       "convert it: weights_tools/convert.py FILE -o FOLDER",
+                       pull->name.repository);
   snprintf(pull->name.repository, sizeof pull->name.repository, "%s", equal);
   return pull_relist(pull);
 }
@@ -146,8 +149,9 @@ static int pull_list_stage(clipc_task *task, struct clipc_pull *pull, clipc_erro
     const char *equal = clipc__pull_equal(pull->name.repository);
     bool found = pull->cache && (clipc__pull_cached(pull->path, pull->cache, pull->name.repository, pull->revision) ||
                                  (equal && clipc__pull_cached(pull->path, pull->cache, equal, pull->revision)));
-    if (!found) return clipc__fail(error, CLIPC_E_IO, "%.120s: is not in the cache, and offline nothing is fetched",
-                                   pull->name.repository);
+    if (!found)
+      return clipc__fail(error, CLIPC_E_IO, "%.120s: is not in the cache, and offline nothing is fetched",
+                         pull->name.repository);
     pull->stage = pull->folder ? PULL_LOCK : PULL_FINISH;
     if (pull->folder == NULL || strlen(pull->path) >= sizeof snapshot) return CLIPC_YIELDING;
     strcpy(snapshot, pull->path);
@@ -438,7 +442,8 @@ static const char *pull_fault(const clipc_pull_options *options) {
   if (options->folder == NULL && options->cache == NULL) return "neither a folder nor a cache is given";
   if ((options->folder && *options->folder == '\0') || (options->cache && *options->cache == '\0'))
     return "the folder's name is empty";
-  if (options->towers < 0 || options->towers > (CLIPC_TOWER_IMAGE | CLIPC_TOWER_TEXT)) return "there are no such towers";
+  if (options->towers < 0 || options->towers > (CLIPC_TOWER_IMAGE | CLIPC_TOWER_TEXT))
+    return "there are no such towers";
   if (options->n_parallel < 0 || options->n_parallel > 64) return "n_parallel is not 0 to 64";
   for (const char *c = options->token; c && *c; c++)
     if (*c <= ' ' || *c > '~') return "the token has white space or control characters in it";
@@ -451,7 +456,8 @@ static const char *pull_fault(const clipc_pull_options *options) {
 static clipc_status pull_fill(struct clipc_pull *pull, const clipc_pull_options *options, clipc_error *error) {
   const clipc_allocator *allocator = &pull->allocator;
   bool good = true;
-  pull->endpoint = pull_copy_trimmed(allocator, options->endpoint ? options->endpoint : "https://huggingface.co", &good);
+  pull->endpoint =
+      pull_copy_trimmed(allocator, options->endpoint ? options->endpoint : "https://huggingface.co", &good);
   pull->cache = pull_copy_trimmed(allocator, options->cache, &good);
   pull->folder = pull_copy_trimmed(allocator, options->folder, &good);
   pull->revision = pull_copy_trimmed(allocator, options->revision ? options->revision : "main", &good);

@@ -118,8 +118,9 @@ struct clipc_pull {
   atomic_size_t n_all, n_done;
 };
 /* After a fetch has failed: the moment when it is tried again, or the failure. */
-CLIPC_PRIVATE clipc_status clipc__pull_again(struct clipc_pull *pull, const struct clipc__fetch *fetch, const char *what,
-                                             bool progressed, int *n_failures, int64_t *wake_ns, clipc_error *error);
+CLIPC_PRIVATE clipc_status clipc__pull_again(struct clipc_pull *pull, const struct clipc__fetch *fetch,
+                                             const char *what, bool progressed, int *n_failures, int64_t *wake_ns,
+                                             clipc_error *error);
 CLIPC_PRIVATE void clipc__pull_hold(struct clipc_pull *pull);
 CLIPC_PRIVATE void clipc__pull_let_go(struct clipc_pull *pull);
 

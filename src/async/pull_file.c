@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PULL_SLICE = 1 << 18, PULL_BUFFER = 1 << 16 };
+enum { PULL_SLICE = 1 << 18, PULL_BUFFER = 1 << 16, PULL_LEAST_LIMIT = 1 << 16 };
 #define PULL_MOST_BYTES ((uint64_t)1 << 42)
 
 struct clipc__pull_check {
@@ -59,8 +59,8 @@ static bool pull_write(void *context, uint64_t offset, const void *data, size_t 
     pull_set_done(file, 0);
   }
   if (offset != file->n_done)
-    return clipc__fail(error, CLIPC_E_FORMAT, "%s: the server sent another part than was asked for",
-                       file->entry->name), false;
+    return clipc__fail(error, CLIPC_E_FORMAT, "%s: the server sent another part than was asked for", file->entry->name),
+           false;
   while (n_bytes > 0) {
     ssize_t n = pwrite(file->fd, bytes, n_bytes, (off_t)offset);
     if (n < 0 && errno == EINTR) continue;
@@ -84,11 +84,13 @@ static clipc_status pull_file_fetch(struct clipc__pull_file *file, clipc_error *
   if (snprintf(url, sizeof url, "%s/%s/resolve/%s/%s", pull->endpoint, pull->name.repository, pull->list.commit,
                file->entry->name) >= (int)sizeof url)
     return clipc__fail(error, CLIPC_E_LIMIT, "%.80s: the address is too long", pull->endpoint);
+  uint64_t most = file->entry->has_size ? file->entry->n_bytes : PULL_MOST_BYTES;
+  if (most < PULL_LEAST_LIMIT) most = PULL_LEAST_LIMIT; /* it also holds for pages that tell of an error */
   struct clipc__fetch_wants wants = {
       .secret = pull->authorization,
       .accept = "Accept-Encoding: identity",
       .from = file->n_done,
-      .max_bytes = file->entry->has_size ? file->entry->n_bytes + (file->entry->n_bytes == 0) : PULL_MOST_BYTES,
+      .max_bytes = most,
       .stall_s = pull->stall_s,
       .write = pull_write,
       .release = pull_release,
@@ -165,7 +167,8 @@ static int pull_file_copy(struct clipc__pull_file *file, clipc_error *error) {
     pull_close(&file->source_fd);
     clipc__free(&file->pull->allocator, file->check);
     file->check = NULL;
-    if (file->entry->hash[0] == '\0') snprintf(file->entry->hash, CLIPC__PULL_HASH, "%s", strrchr(file->source, '/') + 1);
+    if (file->entry->hash[0] == '\0')
+      snprintf(file->entry->hash, CLIPC__PULL_HASH, "%s", strrchr(file->source, '/') + 1);
     file->state = CLIPC__PULL_FILE_CHECKING;
     break;
   }
@@ -187,8 +190,8 @@ static int pull_file_arrived(struct clipc__pull_file *file, clipc_error *error) 
   } else if (why) {
     bool progressed = file->n_done > file->most_done; /* a server without ranges must not be asked for ever */
     if (progressed) file->most_done = file->n_done;
-    status = clipc__pull_again(file->pull, file->fetch, entry->name, progressed, &file->n_failures, &file->wake_ns,
-                               error);
+    status =
+        clipc__pull_again(file->pull, file->fetch, entry->name, progressed, &file->n_failures, &file->wake_ns, error);
     file->state = CLIPC__PULL_FILE_RESTING;
   } else {
     const char *hash = reply->linked_etag[0] ? reply->linked_etag : reply->etag;

@@ -9,9 +9,14 @@
 #include <sys/stat.h>
 
 static const char *const pull_vision_names[] = {"preprocessor_config.json", "processor_config.json", NULL};
-static const char *const pull_text_names[] = {
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",   "added_tokens.json",
-    "vocab.json",     "merges.txt",            "bpe_simple_vocab_16e6.txt", NULL};
+static const char *const pull_text_names[] = {"tokenizer.json",
+                                              "tokenizer_config.json",
+                                              "special_tokens_map.json",
+                                              "added_tokens.json",
+                                              "vocab.json",
+                                              "merges.txt",
+                                              "bpe_simple_vocab_16e6.txt",
+                                              NULL};
 static const char *const pull_config_names[] = {"config.json", "open_clip_config.json", NULL};
 static const char *const pull_weight_names[] = {"model.safetensors", "model.safetensors.index.json",
                                                 "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors",
@@ -70,7 +75,8 @@ void clipc__pull_list_free(struct clipc__pull_list *list) {
 static bool pull_read_text(struct clipc__json *json, char *out, size_t n_bytes) {
   if (clipc__json_peek(json) != '"') return clipc__json_skip(json, 4);
   if (!clipc__json_string(json)) return false;
-  bool fits = json->text.n_bytes < n_bytes && (json->text.n_bytes == 0 || !memchr(json->text.data, 0, json->text.n_bytes));
+  bool fits =
+      json->text.n_bytes < n_bytes && (json->text.n_bytes == 0 || !memchr(json->text.data, 0, json->text.n_bytes));
   if (fits && json->text.n_bytes > 0) memcpy(out, json->text.data, json->text.n_bytes);
   out[fits ? json->text.n_bytes : 0] = '\0';
   return true;

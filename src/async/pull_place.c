@@ -166,7 +166,8 @@ clipc_status clipc__pull_publish(char *snapshot, const char *folder, const char 
   for (int configs = 0; configs < 2; configs++) /* these last: without them it is no model */
     for (size_t i = 0; i < list->n && status == CLIPC_OK; i++)
       if (pull_is_config(list->entries[i].name) == (configs == 1) && !pull_link(into, &list->entries[i]))
-        status = clipc__fail(error, CLIPC_E_IO, "%s/%s: cannot be made: %s", into, list->entries[i].name, strerror(errno));
+        status =
+            clipc__fail(error, CLIPC_E_IO, "%s/%s: cannot be made: %s", into, list->entries[i].name, strerror(errno));
   if (status == CLIPC_OK && !is_there && rename(fresh, snapshot) != 0)
     status = clipc__fail(error, CLIPC_E_IO, "%s: cannot be made: %s", snapshot, strerror(errno));
   if (status == CLIPC_OK && !clipc__pull_is_hash(revision))

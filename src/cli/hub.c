@@ -54,7 +54,8 @@ void cli_hub_read(struct cli_hub *hub) {
   const char *cache = hub_variable("HF_HUB_CACHE"), *token = hub_variable("HF_TOKEN");
   if (cache == NULL) cache = hub_variable("HUGGINGFACE_HUB_CACHE");
   hub->cache = cache != NULL ? hub_join(cache, "") : home != NULL ? hub_join(home, "hub") : NULL;
-  if (hub_variable("HF_ENDPOINT") != NULL) hub->endpoint = cli_copy(getenv("HF_ENDPOINT"), strlen(getenv("HF_ENDPOINT")));
+  if (hub_variable("HF_ENDPOINT") != NULL)
+    hub->endpoint = cli_copy(getenv("HF_ENDPOINT"), strlen(getenv("HF_ENDPOINT")));
   if (token == NULL) token = hub_variable("HUGGING_FACE_HUB_TOKEN");
   if (token != NULL) {
     while (*token == ' ' || *token == '\n') token++;

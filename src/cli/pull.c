@@ -89,8 +89,8 @@ static int pull_model(struct pull_job *job) {
   job->options.endpoint = hub.endpoint;
   job->options.token = hub.token;
   job->options.offline |= hub.offline;
-  clipc_runtime_options options = {
-      .n_threads = 2, .fetch = {.allow = job->allow, .n_allow = job->n_allow, .use_proxy = 1}};
+  clipc_runtime_options options = {.n_threads = 2,
+                                   .fetch = {.allow = job->allow, .n_allow = job->n_allow, .use_proxy = 1}};
   clipc_runtime *runtime;
   clipc_pull *pull = NULL;
   clipc_error error = {0};

@@ -213,7 +213,7 @@ static clipc_status index_none_found(const char *folder, const char *wanted, con
     if (clipc__folder_has(folder, others[i], allocator, &no_memory))
       return clipc__fail(
           error, CLIPC_E_MODEL,
-          "%s: has no %s; its %s must be converted to safetensors first (save_pretrained of transformers does)", folder,
+          "%s: has no %s; its %s must be converted to safetensors first (weights_tools/convert.py does)", folder,
           wanted, others[i]);
   if (no_memory) return clipc__no_memory(error, folder);
   return clipc__fail(error, CLIPC_E_IO, "%s: has no %s", folder, wanted);
