@@ -66,7 +66,7 @@ for way in --help -h help; do
   fine "$way"
   that "$way: usage on stdout" has out "Usage: clipc COMMAND"
 done
-for command in embed classify tokenize preprocess decode inspect pack convert search quality zeroshot-eval bench version; do
+for command in embed classify tokenize preprocess decode inspect pack convert search quality zeroshot-eval bench pull version; do
   run $command --help
   fine "$command --help"
   that "$command --help: usage" has out "Usage: clipc $command"
@@ -187,6 +187,7 @@ that "fingerprint beside the array" has vectors.npy.json "{\"fingerprint\":\"$fi
 run embed -m "$model" --fingerprint --text a -f raw
 refused "fingerprint of an array on stdout" "-o FILE"
 run pack -m "$model" --precision int8 --tower image -o packed.clipc
+that "pack says the fingerprint" has out "fingerprint ${fingerprint%f32}int8"
 run inspect -m packed.clipc
 that "a packed file has the folder's" has out "${fingerprint%f32}int8"
 run inspect -m "$model" --reference openai

@@ -145,7 +145,9 @@ static bool hub_answer(struct hub_server *s, int fd, int which, char *request) {
   if (strncmp(path, "/api/models/", 12) == 0) {
     if (s->manners->list_status) {
       sprintf(status, "%d Something", s->manners->list_status);
-      return hub_say(fd, status, "", "no");
+      headers[0] = 0;
+      if (s->manners->error_code) sprintf(headers, "X-Error-Code: %s\r\n", s->manners->error_code);
+      return hub_say(fd, status, headers, "no");
     }
     if (strstr(path, "/discussions"))
       return hub_say(fd, "200 OK", "",

@@ -21,10 +21,11 @@ struct hub_manners {
   long cut_at;             /* bytes of a large body after which the connection is cut, once each n_cuts; -1 = never */
   int n_cuts;
   bool no_ranges, wrong_bytes, no_blobs, slow, hang;
-  bool gated;       /* 401 without the token "secret" */
-  int list_status;  /* not 0: what the list answers */
-  bool safetensors; /* the main revision lists them; refs/pr/7 always does */
-  bool conversion;  /* there is an open request of the converter */
+  bool gated;             /* 401 without the token "secret" */
+  const char *error_code; /* said with list_status; NULL = none */
+  int list_status;        /* not 0: what the list answers */
+  bool safetensors;       /* the main revision lists them; refs/pr/7 always does */
+  bool conversion;        /* there is an open request of the converter */
 };
 
 struct hub_server;

@@ -324,7 +324,9 @@ static void those_who_ask_too_often_wait(void **state) {
   assert_refused(CLIPC_E_NETWORK, "429", "org/model", .folder = in_folder("never"));
   manners.n_refusals = 100, manners.refusal = 503, manners.retry_after_s = 0;
   assert_refused(CLIPC_E_NETWORK, "503", "org/model", .folder = in_folder("never"));
-  manners.n_refusals = 0, manners.list_status = 404;
+  manners.n_refusals = 0, manners.list_status = 401, manners.error_code = "RepoNotFound";
+  assert_refused(CLIPC_E_NETWORK, "no such model", "org/typo", .folder = in_folder("never"));
+  manners.list_status = 404;
   assert_refused(CLIPC_E_NETWORK, "openai/clip-vit-base-patch32", "openai/clip-vit-base-patch23",
                  .folder = in_folder("never"));
   assert_false(clipc__is_folder(in_folder("never")));
@@ -333,7 +335,7 @@ static void those_who_ask_too_often_wait(void **state) {
 static void a_stall_is_noticed(void **state) {
   (void)state;
   manners.cut_at = 1000, manners.n_cuts = 100, manners.hang = true;
-  assert_refused(CLIPC_E_TIMED_OUT, "", "org/model", .folder = in_folder("stall"), .stall_timeout_s = 1,
+  assert_refused(CLIPC_E_TIMED_OUT, "nothing came", "org/model", .folder = in_folder("stall"), .stall_timeout_s = 1,
                  .n_retries = -1);
   manners.hang = false, manners.n_cuts = 0, manners.slow = true;
   assert_pulled("org/model", .folder = in_folder("slow"), .stall_timeout_s = 1);
@@ -450,7 +452,8 @@ static int run_program(const char *const *words, const char *out, long *peak_kib
     setenv("HF_ENDPOINT", endpoint, 1);
     setenv("HF_HOME", in_folder("home"), 1);
     setenv("HF_TOKEN", "secret", 1);
-    unsetenv("HF_HUB_CACHE"), unsetenv("HF_HUB_OFFLINE"), unsetenv("http_proxy");
+    unsetenv("HF_HUB_CACHE"), unsetenv("HF_HUB_OFFLINE"), unsetenv("http_proxy"), unsetenv("all_proxy"),
+        unsetenv("ALL_PROXY");
     if (!freopen(out, "w", stdout) || !freopen(in_folder("complaints"), "w", stderr)) _exit(99);
     execv(program, (char *const *)(uintptr_t)argv);
     _exit(98);

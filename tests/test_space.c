@@ -238,7 +238,7 @@ static void test_every_weight(void **state) {
   }
 }
 
-/* Each of these, said to a folder or an opener, changes the space; and puts it back when it is taken back. */
+/* Each of these, said to a folder or an opener, makes another space. */
 static void test_rules_and_options(void **state) {
   static const clipc_options others[] = {{.reference = CLIPC_REFERENCE_OPENAI},
                                          {.reference = CLIPC_REFERENCE_HF_TV},
@@ -247,8 +247,9 @@ static void test_rules_and_options(void **state) {
   static const struct {
     const char *from, *to;
   } changes[] = {{"\"hidden_act\": \"quick_gelu\"", "\"hidden_act\": \"gelu\""},
-                 {"\"eos_token_id\": ", "\"eos_token_id\": 1"},
-                 {"\"num_attention_heads\": 2", "\"num_attention_heads\": 1"}};
+                 {"\"eos_token_id\": 1113", "\"eos_token_id\": 1112"},
+                 {"\"num_attention_heads\": 2", "\"num_attention_heads\": 1"},
+                 {"\"quick_gelu\"", "\"quick_gelu\", \"layer_norm_eps\": 1e-6"}};
   (void)state;
   char *folder = synthetic_folder("hf-words", NULL), path[600], expected[CLIPC_FINGERPRINT_BYTES];
   strcpy(expected, fingerprint_of(folder, NULL));
@@ -282,18 +283,12 @@ static void test_rules_and_options(void **state) {
   differ(fingerprint_of(folder, NULL), before);
   free(merges);
   test_folder_delete(folder);
-  size_t n_changed = 0;
   for (size_t i = 0; i < COUNT(changes); i++) {
-    folder = synthetic_folder("hf-words",
-                              &(struct synthetic_change){.config_from = changes[i].from, .config_to = changes[i].to});
-    clipc_model *model;
-    if (clipc_model_open(&model, folder, NULL, NULL) == CLIPC_OK) {
-      clipc_model_close(model);
-      n_changed += !clipc_fingerprint_same(fingerprint_of(folder, NULL), expected);
-    }
+    struct synthetic_change change = {.config_from = changes[i].from, .config_to = changes[i].to};
+    folder = synthetic_folder("hf-words", &change);
+    differ(fingerprint_of(folder, NULL), expected);
     test_folder_delete(folder);
   }
-  assert_true(n_changed >= 2);
 }
 
 /* ---- the call */

@@ -165,10 +165,15 @@ static void fetch_look_at_times(fetch_engine *engine, int64_t now_ns) {
     next = fetch->next;
     int64_t until_ns = fetch->give_up_ns;
     if (fetch->state == CLIPC__FETCH_RESOLVING && fetch->connect_ns < until_ns) until_ns = fetch->connect_ns;
+    int64_t stalled_ns = fetch->state == CLIPC__FETCH_MOVING && fetch->wants.stall_s > 0
+                             ? fetch->alive_ns + fetch->wants.stall_s * INT64_C(1000000000)
+                             : INT64_MAX;
+    if (stalled_ns < until_ns) until_ns = stalled_ns;
     if (now_ns >= until_ns) {
       clipc_error error;
       clipc__fail(&error, CLIPC_E_TIMED_OUT, "%.*s: %s", CLIPC__FETCH_NAME(fetch),
-                  fetch->state == CLIPC__FETCH_QUEUED      ? "its time was up before a connection was free"
+                  until_ns == stalled_ns                   ? "nothing came for too long"
+                  : fetch->state == CLIPC__FETCH_QUEUED    ? "its time was up before a connection was free"
                   : fetch->state == CLIPC__FETCH_RESOLVING ? "its time was up before the name was resolved"
                                                            : "its time was up");
       clipc__fetch_finish(fetch, CLIPC_E_TIMED_OUT, &error);

@@ -3,6 +3,7 @@
  *   resolve.c   names to addresses, by c-ares                    watch.c     their sockets, as sources of the scheduler
  *   address.c   URLs and addresses that are let through          net.c       loads the two libraries
  *   origins.c   limits per host, checks of addresses             proxy.c     proxies of the environment
+ *   pull*.c     models from the hub, on all that
  * A host's addresses must all be public, or the host and its port be on the list fetch.allow; the connection goes to an
  * address that was checked, and every redirect begins anew. From https a redirect to http is refused. HTTP/1.1 alone is
  * spoken. Connections stay open for a minute after the last transfer, and count against max_connections. The first
@@ -31,8 +32,8 @@ struct clipc__fetch_wants {
   uint64_t from;      /* the first byte that is wanted; a server may send all the same */
   uint64_t max_bytes; /* of the body; 0 = as the options say */
   int stall_s;        /* not 0: it may take any time, but not so long without a byte */
-  /* Takes the body in pieces, in place of memory: offset is where a piece belongs, and begins anew at 0 where the server
-   * does not go on at `from`. In the engine's task. false breaks the transfer off, with *error. */
+  /* Takes the body in pieces, in place of memory: offset is where a piece belongs, and begins anew at 0 where the
+   * server does not go on at `from`. In the engine's task. false breaks the transfer off, with *error. */
   bool (*write)(void *context, uint64_t offset, const void *data, size_t n_bytes, clipc_error *error);
   void (*release)(void *context); /* once, when nothing is written any more, also when it could not be started */
   void *context;
@@ -43,10 +44,11 @@ CLIPC_PRIVATE clipc_status clipc__fetch_start_with(struct clipc__fetch **out, cl
 
 /* What the headers said, of one that is over: the status is the last answer's, the others are the first that came. */
 struct clipc__fetch_reply {
-  long status; /* 0 = there was no answer */
-  int64_t retry_after_s;             /* -1 = not said */
-  char etag[80], linked_etag[80];    /* without quotes and W/; "" = not said */
+  long status;                    /* 0 = there was no answer */
+  int64_t retry_after_s;          /* -1 = not said */
+  char etag[80], linked_etag[80]; /* without quotes and W/; "" = not said */
   char commit[64];
+  char error_code[32]; /* of the hub: "RepoNotFound", "GatedRepo" */
 };
 CLIPC_PRIVATE const struct clipc__fetch_reply *clipc__fetch_reply(const struct clipc__fetch *fetch);
 

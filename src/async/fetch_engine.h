@@ -40,17 +40,18 @@ struct clipc__fetch {
   int64_t deadline_ns; /* 0 = none */
   int64_t give_up_ns;  /* the deadline, or the total limit where that is earlier; INT64_MAX = none */
   int64_t connect_ns;  /* until when it must be connected */
+  int64_t alive_ns;    /* when the last byte came, or the transfer began; for wants.stall_s */
   bool was_started;
   int n_redirects;
   CURL *easy;
   struct curl_slist *addresses; /* for CURLOPT_RESOLVE */
   size_t n_header_bytes, n_unwanted_bytes;
   struct clipc__fetch_wants wants;
-  char *secret;                /* the copy */
-  char *secret_host;           /* whose it is */
+  char *secret;      /* the copy */
+  char *secret_host; /* whose it is */
   int secret_port;
   bool secret_https;
-  struct curl_slist *headers;  /* of this hop */
+  struct curl_slist *headers; /* of this hop */
   uint64_t n_written, written_from;
   struct clipc__fetch_reply reply;
   clipc_status refused; /* what a callback broke the transfer off with; its sentence is in error */

@@ -49,19 +49,24 @@ static char *pull_copy(const clipc_allocator *allocator, const char *text) {
 
 /* ---- what to do after a failure */
 
-static clipc_status pull_refused(const struct clipc_pull *pull, long status, const char *what, clipc_error *error) {
+static clipc_status pull_refused(const struct clipc_pull *pull, const struct clipc__fetch_reply *reply,
+                                 const char *what, clipc_error *error) {
   const char *repository = pull->name.repository;
-  if (status == 401 || status == 403)
+  const long status = reply->status;
+  bool unknown =
+      status == 401 && strcmp(reply->error_code, "RepoNotFound") == 0; /* so it answers those without a token */
+  if ((status == 401 || status == 403) && !unknown)
     return clipc__fail(error, CLIPC_E_DENIED,
-                       "%.90s: the hub answers %ld: if it exists, accept its terms on %.90s/%.90s "
-                       "and give %s token",
+                       "%.90s: the hub answers %ld: if it exists, accept its terms on %.50s/%.70s and give %s token",
                        repository, status, pull->endpoint, repository, pull->authorization ? "that account's" : "a");
-  if (status != 404) return CLIPC_OK;
+  if (status != 404 && !unknown) return CLIPC_OK;
   char nearest[160] = "";
   if (what == repository && strcmp(pull->revision, "main") == 0)
     clipc__pull_nearest(nearest, sizeof nearest, repository);
-  return clipc__fail(error, CLIPC_E_NETWORK, "%.90s: the hub has no such %s%s", what,
-                     *nearest ? "model" : "model or revision, or not this file", nearest);
+  const char *missing = unknown    ? "model that is open to all"
+                        : *nearest ? "model"
+                                   : "model or revision, or not this file";
+  return clipc__fail(error, CLIPC_E_NETWORK, "%.90s: the hub has no such %s%s", what, missing, nearest);
 }
 
 clipc_status clipc__pull_again(struct clipc_pull *pull, const struct clipc__fetch *fetch, const char *what,
@@ -70,8 +75,8 @@ clipc_status clipc__pull_again(struct clipc_pull *pull, const struct clipc__fetc
   const struct clipc__fetch_reply *reply = clipc__fetch_reply(fetch);
   if (why == NULL || reply == NULL) return clipc__fail(error, CLIPC_E_UNSUPPORTED, "%.90s: cannot be fetched", what);
   const long status = why->status == CLIPC_E_NETWORK ? reply->status : 0;
-  bool refused = why->status == CLIPC_E_NETWORK && pull_refused(pull, status, what, error) != CLIPC_OK;
-  if (refused) return status == 404 ? CLIPC_E_NETWORK : CLIPC_E_DENIED;
+  clipc_status refused = why->status == CLIPC_E_NETWORK ? pull_refused(pull, reply, what, error) : CLIPC_OK;
+  if (refused != CLIPC_OK) return refused;
   bool passing = status == 0 || status == 200 || status == 206 || status == 408 || status == 429 || status >= 500;
   if (progressed) *n_failures = 0;
   if ((why->status != CLIPC_E_NETWORK && why->status != CLIPC_E_TIMED_OUT) || !passing ||
@@ -99,8 +104,9 @@ static void pull_escape(char *out, size_t n_bytes, const char *text) {
   out[n] = '\0';
 }
 
-/* Gets a URL into memory: CLIPC_OK with the fetch over and well, WAITING, or a failure. */
-static int pull_get(clipc_task *task, struct clipc_pull *pull, const char *url, clipc_error *error) {
+/* Gets the URL in scratch into memory: CLIPC_OK with the fetch over and well, WAITING, or a failure. */
+static int pull_get(clipc_task *task, struct clipc_pull *pull, clipc_error *error) {
+  const char *url = pull->scratch;
   if (pull->fetch == NULL) {
     if (clipc_runtime_now_ns(pull->runtime) < pull->wake_ns) {
       int slept = clipc_task_sleep_until(task, pull->wake_ns);
@@ -143,9 +149,8 @@ static int pull_try_equal(struct clipc_pull *pull, clipc_error *error) {
 }
 
 static int pull_list_stage(clipc_task *task, struct clipc_pull *pull, clipc_error *error) {
-  char url[1024], revision[256];
+  char revision[256];
   if (pull->offline) {
-    char snapshot[CLIPC__PULL_PATH];
     const char *equal = clipc__pull_equal(pull->name.repository);
     bool found = pull->cache && (clipc__pull_cached(pull->path, pull->cache, pull->name.repository, pull->revision) ||
                                  (equal && clipc__pull_cached(pull->path, pull->cache, equal, pull->revision)));
@@ -153,17 +158,16 @@ static int pull_list_stage(clipc_task *task, struct clipc_pull *pull, clipc_erro
       return clipc__fail(error, CLIPC_E_IO, "%.120s: is not in the cache, and offline nothing is fetched",
                          pull->name.repository);
     pull->stage = pull->folder ? PULL_LOCK : PULL_FINISH;
-    if (pull->folder == NULL || strlen(pull->path) >= sizeof snapshot) return CLIPC_YIELDING;
-    strcpy(snapshot, pull->path);
-    clipc_status status = clipc__pull_list_folder(&pull->list, snapshot, error);
+    if (pull->folder == NULL) return CLIPC_YIELDING;
+    clipc_status status = clipc__pull_list_folder(&pull->list, pull->path, error);
     clipc__pull_list_choose(&pull->list, pull->name.open_clip, pull->towers);
     return status == CLIPC_OK ? CLIPC_YIELDING : (int)status;
   }
   pull_escape(revision, sizeof revision, pull->revision);
-  if (snprintf(url, sizeof url, "%s/api/models/%s/revision/%s?blobs=true", pull->endpoint, pull->name.repository,
-               revision) >= (int)sizeof url)
+  if (!clipc__pull_path(pull->scratch, "%s/api/models/%s/revision/%s?blobs=true", pull->endpoint, pull->name.repository,
+                        revision))
     return clipc__fail(error, CLIPC_E_LIMIT, "%.80s: the address is too long", pull->endpoint);
-  int status = pull_get(task, pull, url, error);
+  int status = pull_get(task, pull, error);
   if (status != CLIPC_OK) return status;
   status = clipc__pull_list_read(&pull->list, pull->name.repository, clipc__fetch_body(pull->fetch), error);
   pull_relist(pull); /* the fetch is done with */
@@ -179,11 +183,13 @@ static int pull_list_stage(clipc_task *task, struct clipc_pull *pull, clipc_erro
 
 /* The hub's converter leaves its safetensors as a request to the repository. */
 static int pull_requests_stage(clipc_task *task, struct clipc_pull *pull, clipc_error *error) {
-  char url[1024], revision[64];
+  char revision[64];
   clipc_error why = {CLIPC_OK, ""};
-  snprintf(url, sizeof url, "%.500s/api/models/%s/discussions?p=0&type=pull_request&status=open&author=SFconvertbot",
-           pull->endpoint, pull->name.repository);
-  int status = pull_get(task, pull, url, &why);
+  bool fits = clipc__pull_path(pull->scratch,
+                               "%s/api/models/%s/discussions?p=0&type=pull_request&status=open"
+                               "&author=SFconvertbot",
+                               pull->endpoint, pull->name.repository);
+  int status = !fits ? CLIPC_E_LIMIT : pull_get(task, pull, &why);
   if (status == CLIPC_WAITING || status == CLIPC_YIELDING) return status;
   uint64_t number = status == CLIPC_OK ? clipc__pull_conversion(clipc__fetch_body(pull->fetch), &pull->allocator) : 0;
   pull->asked_conversion = true;
@@ -207,83 +213,79 @@ static bool pull_is_empty(const char *folder) {
   return empty;
 }
 
+/* Keeps the path in scratch; false: no memory. */
+static bool pull_keep(char **out, const struct clipc_pull *pull, bool fits) {
+  *out = fits ? pull_copy(&pull->allocator, pull->scratch) : NULL;
+  return *out != NULL;
+}
+
 static clipc_status pull_make_paths(struct clipc_pull *pull, clipc_error *error) {
-  char path[CLIPC__PULL_PATH], flat[CLIPC__PULL_NAME + 16];
-  clipc__free(&pull->allocator, pull->work);
-  clipc__free(&pull->allocator, pull->repository_folder);
-  pull->work = pull->repository_folder = NULL;
-  bool good = true;
+  enum { MOST = 900 }; /* what is put behind them is to fit too */
+  char flat[CLIPC__PULL_NAME + 16], *path = pull->scratch;
   clipc__pull_flatten(flat, sizeof flat, pull->name.repository);
+  bool fits = true, good = true;
   if (pull->cache) {
-    good = snprintf(path, sizeof path, "%s/%s", pull->cache, flat) < 900;
-    pull->repository_folder = good ? pull_copy(&pull->allocator, path) : NULL;
-    good = good && pull->repository_folder;
+    fits = clipc__pull_path(path, "%s/%s", pull->cache, flat) && strlen(path) < MOST;
+    good = pull_keep(&pull->repository_folder, pull, fits);
   }
   if (good && pull->folder) { /* beside it, hidden */
     const char *slash = strrchr(pull->folder, '/');
     int n = slash ? (int)(slash + 1 - pull->folder) : 0;
-    good = snprintf(path, sizeof path, "%.*s.%s.clipc-pull", n, pull->folder, pull->folder + n) < 900;
+    fits = clipc__pull_path(path, "%.*s.%s.clipc-pull", n, pull->folder, pull->folder + n) && strlen(path) < MOST;
   } else if (good) {
-    good = snprintf(path, sizeof path, "%s/.locks/%s", pull->cache, flat) < 900;
+    fits = clipc__pull_path(path, "%s/.locks/%s", pull->cache, flat) && strlen(path) < MOST;
   }
-  pull->work = good ? pull_copy(&pull->allocator, path) : NULL;
-  if (pull->work) return CLIPC_OK;
-  return clipc__fail(error, good ? CLIPC_E_NO_MEMORY : CLIPC_E_INVALID, "%.80s: %s",
-                     pull->folder ? pull->folder : pull->cache, good ? "no memory" : "is too long a path");
+  if (good && pull_keep(&pull->work, pull, fits)) return CLIPC_OK;
+  return clipc__fail(error, fits ? CLIPC_E_NO_MEMORY : CLIPC_E_INVALID, "%.80s: %s",
+                     pull->folder ? pull->folder : pull->cache, fits ? "no memory" : "is too long a path");
 }
 
-static char *pull_copy_path(const struct clipc_pull *pull, const char *path, bool *good) {
-  char *copy = *good ? pull_copy(&pull->allocator, path) : NULL;
-  *good = copy != NULL;
-  return copy;
-}
-
-static bool pull_place_file(struct clipc_pull *pull, struct clipc__pull_file *file) {
-  char path[CLIPC__PULL_PATH];
+bool clipc__pull_name_final(struct clipc__pull_file *file) {
+  struct clipc_pull *pull = file->pull;
   const struct clipc__pull_entry *entry = file->entry;
-  const char *mark = entry->hash[0] ? entry->hash : pull->list.commit;
+  bool fits = pull->folder ? clipc__pull_path(pull->scratch, "%s/%s.%s.whole", pull->work, entry->name, entry->hash)
+                           : clipc__pull_path(pull->scratch, "%s/blobs/%s", pull->repository_folder, entry->hash);
+  return pull_keep(&file->final, pull, fits);
+}
+
+/* What may be copied instead of fetched. */
+static bool pull_find_source(struct clipc_pull *pull, struct clipc__pull_file *file) {
+  struct clipc__pull_entry *entry = file->entry;
+  char *real = NULL;
   bool good = true;
-  if (pull->in_place) {
-    good = clipc__pull_path(path, "%s/%s", pull->folder, entry->name);
-    file->part = pull_copy_path(pull, path, &good);
-    return good;
-  }
-  if (pull->folder) {
-    good = clipc__pull_path(path, "%s/%s.%s.part", pull->work, entry->name, mark);
-    file->part = pull_copy_path(pull, path, &good);
-    good = good && clipc__pull_path(path, "%s/model/%s", pull->work, entry->name);
-    file->final = pull_copy_path(pull, path, &good);
-  } else {
-    good = clipc__pull_path(path, "%s/blobs/%s%s%s.clipc-part", pull->repository_folder, mark,
-                            entry->hash[0] ? "" : "-", entry->hash[0] ? "" : entry->name);
-    file->part = pull_copy_path(pull, path, &good);
-    if (good && entry->hash[0] && (good = clipc__pull_path(path, "%s/blobs/%s", pull->repository_folder, entry->hash)))
-      file->final = pull_copy_path(pull, path, &good);
-    return good;
-  }
-  if (good && pull->offline) {
-    char *real, link[CLIPC__PULL_PATH];
-    snprintf(link, sizeof link, "%.1800s/%s", pull->path, entry->name);
-    real = realpath(link, NULL);
-    if (real && clipc__pull_is_hash(strrchr(real, '/') + 1)) {
-      snprintf(file->entry->hash, CLIPC__PULL_HASH, "%s", strrchr(real, '/') + 1);
-      file->source = pull_copy_path(pull, real, &good);
+  if (pull->offline && clipc__pull_path(pull->scratch, "%s/%s", pull->path, entry->name)) {
+    real = realpath(pull->scratch, NULL);
+    const char *blob = real ? strrchr(real, '/') + 1 : "";
+    if (clipc__pull_is_hash(blob)) {
+      snprintf(entry->hash, sizeof entry->hash, "%s", blob);
+      good = clipc__pull_path(pull->scratch, "%s", real) && pull_keep(&file->source, pull, true);
     }
     free(real);
-  } else if (good && pull->repository_folder && entry->hash[0] &&
-             clipc__pull_path(path, "%s/blobs/%s", pull->repository_folder, entry->hash) && clipc__is_file(path)) {
-    file->source = pull_copy_path(pull, path, &good);
+  } else if (pull->repository_folder && entry->hash[0] &&
+             clipc__pull_path(pull->scratch, "%s/blobs/%s", pull->repository_folder, entry->hash) &&
+             clipc__is_file(pull->scratch)) {
+    good = pull_keep(&file->source, pull, true);
   }
   return good;
 }
 
+static bool pull_place_file(struct clipc_pull *pull, struct clipc__pull_file *file) {
+  const struct clipc__pull_entry *entry = file->entry;
+  if (pull->in_place)
+    return pull_keep(&file->part, pull, clipc__pull_path(pull->scratch, "%s/%s", pull->folder, entry->name));
+  if (pull->folder && !pull_find_source(pull, file)) return false;
+  const char *mark = entry->hash[0] ? entry->hash : pull->list.commit; /* parts of other contents are others */
+  bool fits =
+      clipc__pull_path(pull->scratch, "%s%s/%s-%s.clipc-part", pull->folder ? pull->work : pull->repository_folder,
+                       pull->folder ? "" : "/blobs", mark, entry->name);
+  return pull_keep(&file->part, pull, fits) && (entry->hash[0] == '\0' || clipc__pull_name_final(file));
+}
+
 static clipc_status pull_place_files(struct clipc_pull *pull, clipc_error *error) {
-  char path[CLIPC__PULL_PATH];
-  clipc_status status = CLIPC_OK;
-  if (pull->folder == NULL || !pull->in_place) {
-    snprintf(path, sizeof path, "%.1500s/%s", pull->folder ? pull->work : pull->repository_folder,
-             pull->folder ? "model" : "blobs");
-    if ((status = clipc__pull_make_folders(path, error)) != CLIPC_OK) return status;
+  if (pull->folder == NULL) {
+    clipc__pull_path(pull->scratch, "%s/blobs", pull->repository_folder);
+    clipc_status status = clipc__pull_make_folders(pull->scratch, error);
+    if (status != CLIPC_OK) return status;
   }
   pull->files = clipc__alloc_zeroed(&pull->allocator, pull->list.n, sizeof *pull->files);
   if (pull->files == NULL) return clipc__no_memory(error, "files");
@@ -301,14 +303,13 @@ static clipc_status pull_place_files(struct clipc_pull *pull, clipc_error *error
 }
 
 static int pull_lock_stage(clipc_task *task, struct clipc_pull *pull, clipc_error *error) {
-  char path[CLIPC__PULL_PATH];
   clipc_status status = pull->work ? CLIPC_OK : pull_make_paths(pull, error);
   if (status == CLIPC_OK && pull->folder && clipc__is_file(pull->folder))
     status = clipc__fail(error, CLIPC_E_IO, "%s: is a file, not a folder", pull->folder);
   if (status == CLIPC_OK) status = clipc__pull_make_folders(pull->work, error);
   if (status != CLIPC_OK) return status;
-  snprintf(path, sizeof path, "%.1000s/clipc-pull.lock", pull->work);
-  if ((status = clipc__pull_lock(&pull->lock_fd, path, error)) != CLIPC_OK) return status;
+  clipc__pull_path(pull->scratch, "%s/clipc-pull.lock", pull->work);
+  if ((status = clipc__pull_lock(&pull->lock_fd, pull->scratch, error)) != CLIPC_OK) return status;
   if (pull->lock_fd < 0) {
     int slept = clipc_task_sleep_until(task, clipc_runtime_now_ns(pull->runtime) + PULL_LOCK_MS * PULL_MS);
     return slept == CLIPC_OK ? CLIPC_YIELDING : slept;
@@ -351,11 +352,10 @@ static clipc_status pull_finish_stage(struct clipc_pull *pull, clipc_error *erro
     return clipc__pull_publish(pull->path, pull->repository_folder, pull->revision, &pull->list, &pull->allocator,
                                error);
   }
-  char made[CLIPC__PULL_PATH];
-  snprintf(made, sizeof made, "%.1500s/model", pull->work);
+  clipc_status status =
+      pull->in_place ? CLIPC_OK : clipc__pull_assemble(pull->work, pull->files, pull->n_files, pull->folder, error);
+  if (status != CLIPC_OK) return status;
   snprintf(pull->path, sizeof pull->path, "%s", pull->folder);
-  if (!pull->in_place && rename(made, pull->folder) != 0)
-    return clipc__fail(error, CLIPC_E_IO, "%s: cannot be made", pull->folder);
   clipc__pull_remove(pull->work);
   return CLIPC_OK;
 }

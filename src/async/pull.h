@@ -58,6 +58,10 @@ CLIPC_PRIVATE bool clipc__pull_cached(char *out, const char *cache, const char *
 CLIPC_PRIVATE clipc_status clipc__pull_publish(char *snapshot, const char *repository_folder, const char *revision,
                                                const struct clipc__pull_list *list, const clipc_allocator *allocator,
                                                clipc_error *error);
+/* Makes a folder of whole files, in one step. */
+struct clipc__pull_file;
+CLIPC_PRIVATE clipc_status clipc__pull_assemble(const char *work, const struct clipc__pull_file *files, size_t n,
+                                                const char *folder, clipc_error *error);
 /* Takes a lock without waiting: -1 in *fd while another has it. */
 CLIPC_PRIVATE clipc_status clipc__pull_lock(int *fd, const char *path, clipc_error *error);
 
@@ -100,7 +104,7 @@ struct clipc_pull {
   clipc_task *task;
   char *endpoint, *authorization, *cache, *folder; /* NULL where there is none; without a '/' at the end */
   char *revision, *work, *repository_folder;
-  char path[CLIPC__PULL_PATH];
+  char path[CLIPC__PULL_PATH], scratch[CLIPC__PULL_PATH]; /* scratch: the task's, for one path or URL at a time */
   struct clipc__pull_name name;
   int towers, n_parallel, n_retries, stall_s;
   bool offline, in_place, asked_conversion, sha_instructions;
@@ -121,6 +125,8 @@ struct clipc_pull {
 CLIPC_PRIVATE clipc_status clipc__pull_again(struct clipc_pull *pull, const struct clipc__fetch *fetch,
                                              const char *what, bool progressed, int *n_failures, int64_t *wake_ns,
                                              clipc_error *error);
+/* Says where a file of a known hash is to lie in the end; false: no memory. */
+CLIPC_PRIVATE bool clipc__pull_name_final(struct clipc__pull_file *file);
 CLIPC_PRIVATE void clipc__pull_hold(struct clipc_pull *pull);
 CLIPC_PRIVATE void clipc__pull_let_go(struct clipc_pull *pull);
 

@@ -211,16 +211,6 @@ static void pull_hex(char *out, const uint8_t *digest, size_t n) {
   for (size_t i = 0; i < n; i++) sprintf(out + 2 * i, "%02x", digest[i]);
 }
 
-/* The blob is called by its hash, which nobody knew before. */
-static bool pull_name_final(struct clipc__pull_file *file) {
-  size_t n_folder = (size_t)(strrchr(file->part, '/') + 1 - file->part), n_hash = strlen(file->entry->hash);
-  file->final = clipc__alloc(&file->pull->allocator, n_folder + n_hash + 1, 1);
-  if (file->final == NULL) return false;
-  memcpy(file->final, file->part, n_folder);
-  memcpy(file->final + n_folder, file->entry->hash, n_hash + 1);
-  return true;
-}
-
 static clipc_status pull_file_settle(struct clipc__pull_file *file, const char *hash, clipc_error *error) {
   const struct clipc__pull_entry *entry = file->entry;
   bool right = strcmp(hash, entry->hash) == 0 && (!entry->has_size || entry->n_bytes == file->n_done);
@@ -238,7 +228,7 @@ static clipc_status pull_file_settle(struct clipc__pull_file *file, const char *
     if (ftruncate(file->fd, 0) != 0) return pull_file_failed(file, file->part, error);
     pull_set_done(file, 0);
     return pull_file_fetch(file, error);
-  } else if (file->final == NULL && !pull_name_final(file)) {
+  } else if (file->final == NULL && !clipc__pull_name_final(file)) {
     return clipc__no_memory(error, entry->name);
   } else if (fsync(file->fd) != 0 || rename(file->part, file->final) != 0) {
     return pull_file_failed(file, file->final, error);

@@ -35,7 +35,7 @@ clipc_status clipc__pull_make_folders(const char *path, clipc_error *error) {
       return clipc__fail(error, CLIPC_E_IO, "%s: cannot be made: %s", part, strerror(errno));
     part[i] = path[i];
   }
-  if (clipc__is_folder(path)) return CLIPC_OK;
+  if (clipc__is_folder(path) || access(path, F_OK) != 0) return CLIPC_OK; /* who removed it has just been ready */
   return clipc__fail(error, CLIPC_E_IO, "%s: is not a folder", path);
 }
 
@@ -69,11 +69,22 @@ static bool pull_has(const char *folder, const char *name) {
   return snprintf(path, sizeof path, "%s/%s", folder, name) < (int)sizeof path && clipc__is_file(path);
 }
 
+/* All shards of a model in several files. */
+static bool pull_has_shards(const char *folder) {
+  DIR *names = opendir(folder);
+  int n_found = 0, n_parts = 0, part, n;
+  for (struct dirent *name; names && (name = readdir(names)) != NULL;)
+    if (sscanf(name->d_name, "model-%5d-of-%5d.safetensors", &part, &n) == 2 && pull_has(folder, name->d_name))
+      n_found++, n_parts = n;
+  if (names) closedir(names);
+  return n_found > 0 && n_found == n_parts;
+}
+
 static bool pull_is_whole(const char *snapshot) {
   return (pull_has(snapshot, "config.json") || pull_has(snapshot, "open_clip_config.json")) &&
-         (pull_has(snapshot, "model.safetensors") || pull_has(snapshot, "model.safetensors.index.json") ||
-          pull_has(snapshot, "open_clip_model.safetensors") ||
-          pull_has(snapshot, "open_clip_pytorch_model.safetensors"));
+         (pull_has(snapshot, "model.safetensors") || pull_has(snapshot, "open_clip_model.safetensors") ||
+          pull_has(snapshot, "open_clip_pytorch_model.safetensors") ||
+          (pull_has(snapshot, "model.safetensors.index.json") && pull_has_shards(snapshot)));
 }
 
 /* The commit that a revision stands for. */
@@ -120,7 +131,7 @@ bool clipc__pull_cached(char *out, const char *cache, const char *repository, co
 /* ---- publishing */
 
 /* Makes snapshot/name a link to its blob, in one step also where there is one. */
-static bool pull_link(const char *snapshot, const struct clipc__pull_entry *entry) {
+static __attribute__((noinline)) bool pull_link(const char *snapshot, const struct clipc__pull_entry *entry) {
   char path[PULL_SHORT_PATH + 128], beside[PULL_SHORT_PATH + 160], to[16 + CLIPC__PULL_HASH], there[128];
   snprintf(path, sizeof path, "%s/%s", snapshot, entry->name);
   snprintf(beside, sizeof beside, "%s/.%s.clipc-%ld", snapshot, entry->name, (long)getpid());
@@ -139,8 +150,9 @@ static bool pull_is_config(const char *name) {
   return strcmp(name, "config.json") == 0 || strcmp(name, "open_clip_config.json") == 0;
 }
 
-static clipc_status pull_write_ref(const char *folder, const char *revision, const char *commit,
-                                   const clipc_allocator *allocator, clipc_error *error) {
+static __attribute__((noinline)) clipc_status pull_write_ref(const char *folder, const char *revision,
+                                                             const char *commit, const clipc_allocator *allocator,
+                                                             clipc_error *error) {
   char path[PULL_SHORT_PATH], parent[PULL_SHORT_PATH];
   struct clipc__writer writer;
   if (snprintf(path, sizeof path, "%s/refs/%s", folder, revision) >= (int)sizeof path)
@@ -173,6 +185,22 @@ clipc_status clipc__pull_publish(char *snapshot, const char *folder, const char 
   if (status == CLIPC_OK && !clipc__pull_is_hash(revision))
     status = pull_write_ref(folder, revision, list->commit, allocator, error);
   return status;
+}
+
+/* ---- folders */
+
+clipc_status clipc__pull_assemble(const char *work, const struct clipc__pull_file *files, size_t n, const char *folder,
+                                  clipc_error *error) {
+  char made[PULL_SHORT_PATH], path[PULL_SHORT_PATH + 128];
+  snprintf(made, sizeof made, "%s/model", work);
+  pull_remove_one(made); /* of one that was ended by force here */
+  bool good = mkdir(made, 0777) == 0;
+  for (size_t i = 0; good && i < n; i++) {
+    snprintf(path, sizeof path, "%s/%s", made, files[i].entry->name);
+    good = rename(files[i].final, path) == 0;
+  }
+  if (good && rename(made, folder) == 0) return CLIPC_OK;
+  return clipc__fail(error, CLIPC_E_IO, "%s: cannot be made: %s", folder, strerror(errno));
 }
 
 /* ---- locks */

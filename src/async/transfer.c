@@ -79,18 +79,25 @@ static void transfer_number(int64_t *out, const char *line, size_t n_line, const
   if (n > 0) *out = number;
 }
 
+static void transfer_is_alive(struct clipc__fetch *fetch) {
+  if (fetch->wants.stall_s > 0) fetch->alive_ns = clipc_runtime_now_ns(fetch->engine->runtime);
+}
+
 static size_t transfer_header(char *data, size_t size, size_t n, void *context) {
   struct clipc__fetch *fetch = context;
   struct clipc__fetch_reply *reply = &fetch->reply;
   fetch->n_header_bytes += size * n;
+  transfer_is_alive(fetch);
   transfer_keep(reply->etag, sizeof reply->etag, data, size * n, "ETag");
   transfer_keep(reply->linked_etag, sizeof reply->linked_etag, data, size * n, "X-Linked-Etag");
   transfer_keep(reply->commit, sizeof reply->commit, data, size * n, "X-Repo-Commit");
+  transfer_keep(reply->error_code, sizeof reply->error_code, data, size * n, "X-Error-Code");
   transfer_number(&reply->retry_after_s, data, size * n, "Retry-After");
   const char *value;
   if (transfer_value(&value, data, size * n, "Content-Range") > 6 && strncasecmp(value, "bytes ", 6) == 0) {
     int64_t from = 0;
-    for (value += 6; *value >= '0' && *value <= '9' && from < INT64_MAX / 16; value++) from = from * 10 + (*value - '0');
+    for (value += 6; *value >= '0' && *value <= '9' && from < INT64_MAX / 16; value++)
+      from = from * 10 + (*value - '0');
     fetch->written_from = (uint64_t)from;
   }
   if (fetch->n_header_bytes <= TRANSFER_MAX_HEADERS) return size * n;
@@ -125,8 +132,9 @@ static size_t transfer_write(char *data, size_t size, size_t n, void *context) {
   const struct clipc__net *net = fetch->engine->net;
   size_t n_bytes = size * n;
   long code = 0;
+  transfer_is_alive(fetch);
   net->curl.easy_getinfo(fetch->easy, CURLINFO_RESPONSE_CODE, &code);
-  if (!transfer_is_wanted(fetch, code)) { /* nobody wants it; a short one is read so that the connection can be used again */
+  if (!transfer_is_wanted(fetch, code)) { /* a short one is read so that the connection can be used again */
     fetch->n_unwanted_bytes += n_bytes;
     return fetch->n_unwanted_bytes <= TRANSFER_MAX_UNWANTED ? n_bytes : 0;
   }
@@ -214,11 +222,8 @@ static bool transfer_set_up(struct clipc__fetch *fetch) {
   TRANSFER_SET(CURLOPT_MAXFILESIZE_LARGE,
                (curl_off_t)(transfer_max_bytes(fetch) > INT64_MAX ? INT64_MAX : (int64_t)transfer_max_bytes(fetch)));
   TRANSFER_SET(CURLOPT_HTTPHEADER, fetch->headers);
-  TRANSFER_SET(CURLOPT_LOW_SPEED_LIMIT, fetch->wants.stall_s ? 1L : 0L);
-  TRANSFER_SET(CURLOPT_LOW_SPEED_TIME, (long)fetch->wants.stall_s);
   TRANSFER_SET(CURLOPT_CONNECTTIMEOUT_MS, transfer_ms_left(fetch->connect_ns, now_ns));
-  TRANSFER_SET(CURLOPT_TIMEOUT_MS,
-               fetch->give_up_ns == INT64_MAX ? 0L : transfer_ms_left(fetch->give_up_ns, now_ns));
+  TRANSFER_SET(CURLOPT_TIMEOUT_MS, fetch->give_up_ns == INT64_MAX ? 0L : transfer_ms_left(fetch->give_up_ns, now_ns));
   TRANSFER_SET(CURLOPT_PRIVATE, fetch);
   TRANSFER_SET(CURLOPT_OPENSOCKETFUNCTION, transfer_open_socket);
   TRANSFER_SET(CURLOPT_OPENSOCKETDATA, fetch);
@@ -249,10 +254,12 @@ clipc_status clipc__transfer_start(struct clipc__fetch *fetch, const struct clip
   struct clipc__engine_of_fetches *engine = fetch->engine;
   fetch->n_header_bytes = fetch->n_unwanted_bytes = 0;
   fetch->n_written = fetch->written_from = 0;
+  transfer_is_alive(fetch);
+  int64_t stalled_ns = fetch->alive_ns + fetch->wants.stall_s * INT64_C(1000000000);
+  if (fetch->wants.stall_s > 0 && stalled_ns < engine->look_ns) engine->look_ns = stalled_ns;
   fetch->easy = engine->n_spare > 0 ? engine->spare[--engine->n_spare] : engine->net->curl.easy_init();
   if (fetch->easy && (answer == NULL || transfer_bind(fetch, answer)) && transfer_add_headers(fetch) &&
-      transfer_set_up(fetch) &&
-      engine->net->curl.multi_add_handle(engine->multi, fetch->easy) == CURLM_OK)
+      transfer_set_up(fetch) && engine->net->curl.multi_add_handle(engine->multi, fetch->easy) == CURLM_OK)
     return CLIPC_OK;
   transfer_detach(fetch);
   return clipc__no_memory(error, "a transfer");

@@ -29,14 +29,28 @@ static void show(const char *what, const char *name) {
   free(clean);
 }
 
+/* Of the file, which has it at hand. */
+static bool read_fingerprint(char fingerprint[CLIPC_FINGERPRINT_BYTES], const char *path, clipc_reference reference) {
+  clipc_options options = {.reference = reference};
+  clipc_error error = {0};
+  clipc_model *packed;
+  bool fine = clipc_model_open(&packed, path, &options, &error) == CLIPC_OK &&
+              clipc_model_fingerprint(packed, fingerprint, &error) == CLIPC_OK;
+  clipc_model_close(packed);
+  if (!fine) cli_complain("%s", error.message);
+  return fine;
+}
+
 static int report(const clipc_model *model, const char *path) {
   struct stat info;
   struct cli_output output;
+  char fingerprint[CLIPC_FINGERPRINT_BYTES];
+  if (!read_fingerprint(fingerprint, path, clipc_model_reference(model))) return CLI_FAILED;
   double megabytes = stat(path, &info) == 0 ? (double)info.st_size / 1e6 : 0;
   if (!cli_output_open(&output, NULL)) return CLI_FAILED;
   char *name = cli_clean(path, strlen(path));
-  cli_print(&output, "%s: %.1f MB, %s for %s\n", name, megabytes, cli_precision_name(clipc_model_precision(model)),
-            clipc_model_kernels(model));
+  cli_print(&output, "%s: %.1f MB, %s for %s\nfingerprint %s\n", name, megabytes,
+            cli_precision_name(clipc_model_precision(model)), clipc_model_kernels(model), fingerprint);
   free(name);
   return cli_output_close(&output, true) ? CLI_OK : CLI_FAILED;
 }

@@ -24,7 +24,8 @@ struct cli_vectors {
  * cannot. */
 bool cli_vectors_open(struct cli_vectors *vectors, const char *path);
 
-/* Reads the next vector: 1; 0 at the end; -1 with a complaint. Items that failed when they were embedded are left out. */
+/* Reads the next vector: 1; 0 at the end; -1 with a complaint. Items that failed when they were embedded are left
+ * out. */
 int cli_vectors_next(struct cli_vectors *vectors);
 
 void cli_vectors_close(struct cli_vectors *vectors);

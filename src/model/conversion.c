@@ -56,7 +56,8 @@ static size_t convert_element_bytes(const struct clipc__tensor *tensor) {
   return n > 0 ? (size_t)(tensor->n_bytes / n) : 1;
 }
 
-/* What the towers use is converted; what they do not use is kept, unless one tower is taken out. */
+/* What the towers use is converted, logit scale and bias included; what they do not use is kept, unless one tower is
+ * taken out. */
 static clipc_status convert_list(struct convert_job *job, const bool *used) {
   static const enum clipc__dtype types[] = {CLIPC__DTYPE_OTHER, CLIPC__DTYPE_F32, CLIPC__DTYPE_F16, CLIPC__DTYPE_BF16};
   enum clipc__dtype type = types[job->options->type];
@@ -65,8 +66,7 @@ static clipc_status convert_list(struct convert_job *job, const bool *used) {
   for (size_t i = 0; i < job->tensors.n_tensors; i++) {
     const struct clipc__tensor *tensor = &job->tensors.tensors[i];
     struct convert_tensor *entry = &job->list[job->n];
-    bool logits = strncmp(tensor->name, "logit_", 6) == 0;
-    if (!used[i] && job->single && !logits) continue;
+    if (!used[i] && job->single) continue;
     if (tensor->rank > CLIPC__MAX_RANK)
       return clipc__fail(job->error, CLIPC_E_UNSUPPORTED, "%s: tensor %s has %d dimensions", tensor->file, tensor->name,
                          tensor->rank);
