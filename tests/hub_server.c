@@ -125,8 +125,8 @@ static bool hub_body(struct hub_server *s, int fd, const struct hub_file *file, 
     uint8_t bytes[65536];
     memcpy(bytes, file->data + from + done, piece);
     if (m.wrong_bytes && file->is_large) bytes[0] ^= 1;
+    atomic_fetch_add(&s->sent, piece); /* before the client can be done with it */
     if (!hub_send(fd, bytes, piece)) return false;
-    atomic_fetch_add(&s->sent, piece);
     done += piece;
     if (m.slow) nanosleep(&(struct timespec){0, 2000000}, NULL);
     if (atomic_load(&s->stop)) return false;
