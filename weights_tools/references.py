@@ -99,6 +99,8 @@ class OpenClip:
             raise Missing(f"{folder}: open_clip cannot open it: {first_line(trouble)}") from trouble
         self.model = self.model.float().eval()
         self.end = getattr(self.tokenizer, "eot_token_id", None)
+        if self.end is None:  # one of Hugging Face's in open_clip's wrapping
+            self.end = getattr(getattr(self.tokenizer, "tokenizer", None), "eos_token_id", None)
 
     def _pixels(self, path):
         with self.pillow.open(path) as picture:

@@ -16,7 +16,7 @@
 #include <unistd.h>
 #endif
 
-enum { LOCK_LOOKS = 32, HAND_OVER_NS = 20000000 };
+enum { LOOK_NS = 50000, LEAVE_NS = 5000, LOOKS_AT_ONCE = 64, LOCK_LOOKS = 32, HAND_OVER_NS = 20000000 };
 
 void clipc__lock(struct clipc__lock *lock) {
   for (int looks = 0; atomic_exchange_explicit(&lock->held, 1, memory_order_acquire);)
@@ -55,11 +55,26 @@ void clipc__park_wake(clipc_runtime *runtime, int n) {
   if (atomic_load(&runtime->park.n_asleep) > 0) wake_some(runtime, n, false);
 }
 
+/* Workers that are awake without a task: they see new work by themselves, and look once more before they sleep. */
+static int n_free_workers(clipc_runtime *runtime) {
+  int n = 0;
+  clipc__lock(&runtime->park.lock);
+  for (int i = 0; i <= runtime->n_workers; i++)
+    n += !runtime->workers[i].asleep && !atomic_load(&runtime->workers[i].in_turn);
+  clipc__unlock(&runtime->park.lock);
+  return n;
+}
+
+void clipc__park_wake_to_help(clipc_runtime *runtime, int n) {
+  if (atomic_load(&runtime->park.n_asleep) > 0) n -= n_free_workers(runtime);
+  if (n > 0) clipc__park_wake(runtime, n);
+}
+
 void clipc__park_wake_one(clipc_runtime *runtime) {
   struct clipc__park *park = &runtime->park;
   if (runtime->n_workers == 0) {
     if (clipc__worker_here(runtime) == NULL) clipc__poller_ring(runtime);
-  } else if (atomic_load(&park->n_asleep) > 0 && atomic_load(&park->n_searching) == 0) {
+  } else if (atomic_load(&park->n_asleep) > 0 && atomic_load(&park->n_searching) == 0 && n_free_workers(runtime) == 0) {
     wake_some(runtime, 1, true);
   }
 }
@@ -79,6 +94,23 @@ void clipc__park_hand_over(struct clipc__worker *worker) {
       atomic_load(&runtime->wheel.next_ns) > clipc__clock_ns() + HAND_OVER_NS)
     return;
   wake_some(runtime, 1, false);
+}
+
+/* Inside a computation the next piece of work is microseconds away. A task that has just come is left alone for a moment:
+ * who sent it from outside and now waits for it runs it without changing threads. */
+void clipc__park_look(clipc_runtime *runtime, unsigned jobs_seen, bool (*holds)(const void *context), const void *context) {
+  int64_t end = clipc__clock_ns() + LOOK_NS, seen_ns = 0;
+  for (int looks = 0;; looks++) {
+    int64_t now = clipc__clock_ns();
+    if (now >= end || clipc__threads_posted() != jobs_seen || (holds && holds(context))) return;
+    if (!clipc__queue_any(runtime))
+      seen_ns = 0;
+    else if (holds || (seen_ns != 0 && now - seen_ns >= LEAVE_NS))
+      return;
+    else if (seen_ns == 0)
+      seen_ns = now;
+    if (looks >= LOOKS_AT_ONCE) sched_yield();
+  }
 }
 
 void clipc__park_sleep(struct clipc__worker *worker, unsigned jobs_seen) {
@@ -130,16 +162,33 @@ void clipc__signal_raise(struct clipc__signal *signal) {
   if (atomic_exchange(&signal->state, 0) == 1) signal_unblock(signal);
 }
 
-/* Runs what is ready until it holds or nothing is ready; one thread from outside at a time. */
+static void guest_is_here(clipc_runtime *runtime, bool here) {
+  clipc__lock(&runtime->park.lock);
+  runtime->workers[runtime->n_workers].asleep = !here;
+  clipc__unlock(&runtime->park.lock);
+}
+
+/* Runs what is ready and helps where something is computed, until it holds or there has been nothing to do for a moment; one
+ * thread from outside at a time. */
 static bool wait_as_guest(clipc_runtime *runtime, bool (*holds)(const void *context), const void *context, int64_t end) {
   if (atomic_load(&runtime->stage) == CLIPC__STOPPED || pthread_mutex_trylock(&runtime->guest) != 0) return holds(context);
   struct clipc__worker *worker = &runtime->workers[runtime->n_workers];
   struct clipc__here before = *clipc__here();
   clipc__runtime_enter(worker);
-  bool done;
+  guest_is_here(runtime, true);
+  bool done, looked = false;
   while (!(done = holds(context)) && atomic_load(&runtime->stage) != CLIPC__STOPPED &&
-         (end == INT64_MAX || clipc__clock_ns() < end) && clipc__runtime_turn(worker))
-    continue;
+         (end == INT64_MAX || clipc__clock_ns() < end)) {
+    unsigned jobs_seen = clipc__threads_posted();
+    if (clipc__runtime_turn(worker) || clipc__threads_help()) {
+      looked = false;
+    } else {
+      if (looked) break;
+      clipc__park_look(runtime, jobs_seen, holds, context);
+      looked = true;
+    }
+  }
+  guest_is_here(runtime, false);
   clipc__queue_share_next(worker);
   if (clipc__queue_any(runtime)) clipc__park_wake_one(runtime); /* what has yielded to this thread, which goes */
   clipc__runtime_leave(&before);

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { POLL_TURNS = 256, SHORT_TURNS = 16, IO_LOOK_NS = 100000, HELP_SPIN_NS = 50000, HELP_SPIN_LOOKS = 64 };
+enum { POLL_TURNS = 256, SHORT_TURNS = 16, IO_LOOK_NS = 100000 };
 #define CANCEL_LIMIT_NS 10000000000 /* for tasks that do not end although they were cancelled */
 #define CANCEL_AGAIN_NS 50000000
 
@@ -80,19 +80,12 @@ bool clipc__runtime_turn(struct clipc__worker *worker) {
   if (task == NULL) return false;
   if (worker->searching) clipc__park_found(worker);
   if (worker->has_watched && !task->kind->is_short) clipc__park_hand_over(worker);
+  atomic_store(&worker->in_turn, true);
+  if (atomic_load(&worker->runtime->park.n_asleep) > 0 && clipc__queue_any(worker->runtime)) /* left to this worker till now */
+    clipc__park_wake_one(worker->runtime);
   clipc__task_turn(task);
+  atomic_store_explicit(&worker->in_turn, false, memory_order_release);
   return true;
-}
-
-/* Inside a computation the next piece of work is microseconds away. */
-static void look_for_more(clipc_runtime *runtime, unsigned jobs_seen) {
-  int64_t end = clipc__clock_ns() + HELP_SPIN_NS;
-  atomic_fetch_add(&runtime->park.n_looking, 1);
-  for (int looks = 0; clipc__clock_ns() < end; looks++) {
-    if (clipc__threads_posted() != jobs_seen || clipc__queue_any(runtime)) break;
-    if (looks >= HELP_SPIN_LOOKS) sched_yield();
-  }
-  atomic_fetch_sub(&runtime->park.n_looking, 1);
 }
 
 static void worker_main(void *context, int index) {
@@ -108,7 +101,7 @@ static void worker_main(void *context, int index) {
     if (clipc__threads_help()) {
       helped = true;
     } else if (helped) {
-      look_for_more(runtime, jobs_seen);
+      clipc__park_look(runtime, jobs_seen, NULL, NULL);
       helped = false;
     } else {
       clipc__park_sleep(worker, jobs_seen);
@@ -117,11 +110,7 @@ static void worker_main(void *context, int index) {
   clipc__runtime_leave(&before);
 }
 
-static void crew_wake(void *context, int n) {
-  clipc_runtime *runtime = context;
-  n -= atomic_load(&runtime->park.n_looking); /* they see it without being woken */
-  if (n > 0) clipc__park_wake(runtime, n);
-}
+static void crew_wake(void *context, int n) { clipc__park_wake_to_help(context, n); }
 
 /* ---- open */
 
@@ -181,6 +170,7 @@ static clipc_status make_workers(clipc_runtime *runtime, clipc_error *error) {
     worker->random = (runtime->options.seed + (uint64_t)i + 1) * 0x9E3779B97F4A7C15u; /* seeds that are near, spread */
     worker->random ^= worker->random >> 32;
     if (worker->random == 0) worker->random = 1;
+    worker->asleep = i == runtime->n_workers; /* the guest is not there yet */
     sem_init(&worker->wake, 0, 0);
   }
   return CLIPC_OK;

@@ -92,6 +92,7 @@ struct clipc__worker {
   unsigned look_at, look_after; /* turn of the next look at timers and descriptors; turns from one to the next */
   int64_t looked_ns;
   clipc_task *next;       /* woken last by this worker: its data are warm */
+  atomic_bool in_turn;    /* of a task */
   bool searching, computed, between; /* computed: something long, since it was last looked at */
   bool has_watched;       /* it has just left the descriptors and timers alone */
   int64_t io_looked_ns;
@@ -159,11 +160,14 @@ CLIPC_PRIVATE void clipc__poller_alarm(clipc_runtime *runtime);                /
 struct clipc__park {
   struct clipc__lock lock;
   atomic_int n_asleep, n_searching;
-  atomic_int n_looking; /* awake a little longer for more of a product's chunks */
   struct clipc__worker *watcher; /* the sleeper that looks at the descriptors; under lock */
 };
 CLIPC_PRIVATE void clipc__park_wake_one(clipc_runtime *runtime);     /* a task is ready: unless somebody is looking already */
 CLIPC_PRIVATE void clipc__park_wake(clipc_runtime *runtime, int n);
+/* Stays awake a little longer, for more work of a computation, or until it holds (NULL: nothing is waited for). */
+CLIPC_PRIVATE void clipc__park_look(clipc_runtime *runtime, unsigned jobs_seen, bool (*holds)(const void *context),
+                                    const void *context);
+CLIPC_PRIVATE void clipc__park_wake_to_help(clipc_runtime *runtime, int n); /* a product wants n threads */
 CLIPC_PRIVATE void clipc__park_sleep(struct clipc__worker *worker, unsigned jobs_seen);
 CLIPC_PRIVATE void clipc__park_found(struct clipc__worker *worker); /* it was searching and has found something */
 CLIPC_PRIVATE void clipc__park_hand_over(struct clipc__worker *worker); /* it has watched, and may now be busy for long */
