@@ -126,5 +126,5 @@ void clipc__pull_nearest(char *out, size_t n_bytes, const char *name) {
     pull_consider(best, name, pull_rows[i].repository);
   }
   for (size_t i = 0; i < PULL_EQUALS; i++) pull_consider(best, name, pull_equals[i][0]);
-  snprintf(out, n_bytes, "; the nearest are %s, %s and %s", best[0].name, best[1].name, best[2].name);
+  snprintf(out, n_bytes, "; the nearest are %.48s, %.48s and %.48s", best[0].name, best[1].name, best[2].name);
 }
