@@ -13,7 +13,7 @@ struct clipc_completions {
   clipc_runtime *runtime;
   atomic_uint references;
   struct clipc__lock lock;
-  clipc_pending *first, *last; /* by next_waiting */
+  clipc_pending *first, *last; /* by next_finished */
   bool closed, readable;
   int fd; /* -1 = not made yet */
   struct clipc__waiter waiter;
@@ -60,9 +60,9 @@ void clipc__completions_push(clipc_completions *completions, clipc_pending *pend
   bool orphaned = completions->closed && pending->place == COMPLETIONS_AWAITED;
   if (!orphaned && pending->place == COMPLETIONS_AWAITED) {
     pending->place = COMPLETIONS_INSIDE;
-    pending->next_waiting = NULL;
+    pending->next_finished = NULL;
     if (completions->last)
-      completions->last->next_waiting = pending;
+      completions->last->next_finished = pending;
     else
       completions->first = pending;
     completions->last = pending;
@@ -83,8 +83,8 @@ bool clipc__completions_leave(clipc_completions *completions, clipc_pending *pen
   if (under_way) pending->place = COMPLETIONS_UNWANTED;
   if (pending->place == COMPLETIONS_INSIDE) {
     clipc_pending **link = &completions->first, *before = NULL;
-    while (*link != pending) before = *link, link = &before->next_waiting;
-    *link = pending->next_waiting;
+    while (*link != pending) before = *link, link = &before->next_finished;
+    *link = pending->next_finished;
     if (completions->last == pending) completions->last = before;
     pending->place = COMPLETIONS_TAKEN;
     completions_show(completions);
@@ -98,7 +98,7 @@ clipc_pending *clipc_completions_next(clipc_completions *completions) {
   clipc__lock(&completions->lock);
   clipc_pending *pending = completions->first;
   if (pending) {
-    completions->first = pending->next_waiting;
+    completions->first = pending->next_finished;
     if (completions->first == NULL) completions->last = NULL;
     pending->place = COMPLETIONS_TAKEN;
     completions_show(completions);
@@ -152,10 +152,10 @@ void clipc_completions_close(clipc_completions *completions) {
   completions->closed = true;
   clipc_pending *first = completions->first;
   completions->first = completions->last = NULL;
-  for (clipc_pending *pending = first; pending; pending = pending->next_waiting) pending->place = COMPLETIONS_TAKEN;
+  for (clipc_pending *pending = first; pending; pending = pending->next_finished) pending->place = COMPLETIONS_TAKEN;
   clipc__unlock(&completions->lock);
   for (clipc_pending *pending = first, *next; pending; pending = next) {
-    next = pending->next_waiting;
+    next = pending->next_finished;
     clipc__pending_release(pending);
   }
   clipc__completions_release(completions);

@@ -50,7 +50,8 @@ struct clipc_pending {
   struct clipc_pool *pool; /* whose list it is in until it is complete; NULL = none */
   struct clipc__seat *seat;
   clipc_pending *next, *previous;                /* in the pool's list */
-  clipc_pending *next_waiting;                   /* in the pool's backlog, then in the queue of finished ones */
+  clipc_pending *next_waiting;                   /* in the pool's backlog: also when it is complete already */
+  clipc_pending *next_finished;                  /* in the queue of finished ones */
   int64_t submitted_ns, started_ns, deadline_ns; /* 0 = none */
 };
 

@@ -220,14 +220,22 @@ static void free_seat(const clipc_allocator *allocator, struct clipc__seat *seat
   clipc__free(allocator, seat);
 }
 
+/* What is left waited for a worker when the keeper went: it is complete, but for its place in the line. */
+static void free_backlog(struct clipc_pool *pool) {
+  for (clipc_pending *pending; (pending = clipc__pool_backlog(pool)) != NULL; clipc__pending_release(pending))
+    clipc__pending_fail(pending, CLIPC_E_SHUTTING_DOWN, "the registry was closed");
+}
+
 static void free_entry(const clipc_allocator *allocator, struct clipc__entry *entry) {
   if (atomic_load(&entry->state) == CLIPC__LOADED && entry->engine.release) entry->engine.release(entry->engine.self);
   clipc_memory_release(entry->guard);
   clipc_memory_release(entry->more);
   clipc_task_release(entry->load_task);
-  for (int c = 0; c < CLIPC_N_CAPABILITIES; c++)
+  for (int c = 0; c < CLIPC_N_CAPABILITIES; c++) {
+    free_backlog(&entry->pools[c]);
     for (int i = 0; i < atomic_load(&entry->pools[c].n_seats); i++)
       free_seat(allocator, atomic_load(&entry->pools[c].seats[i]));
+  }
   clipc__free(allocator, entry->path);
   clipc__free(allocator, entry->key);
   clipc__free(allocator, entry);
