@@ -487,6 +487,36 @@ static void test_registry_outlives_runtime(void **state) {
   assert_int_equal(fake.n_released, 1);
 }
 
+/* A request that is cancelled while it waits for a worker is in two lists for a moment: that of those that wait, and that
+ * of the finished ones. */
+static void test_cancelled_in_the_backlog(void **state) {
+  (void)state;
+  enum { N = 5 };
+  clipc_runtime *runtime = fake_runtime(NULL);
+  clipc_registry *registry = fake_registry(runtime, NULL);
+  struct fake fake = {.load_never = 3, .max_batch = 8}; /* so that all of them wait */
+  fake_add(registry, "a", CLIPC_CAN(CLIPC_TEXT_EMBEDDING), &fake);
+  clipc_completions *completions;
+  assert_int_equal(clipc_completions_open(&completions, runtime, NULL), CLIPC_OK);
+  const clipc_input input = {CLIPC_INPUT_TEXT, "x", 0};
+  const clipc_request request = {
+      .capability = CLIPC_TEXT_EMBEDDING, .inputs = &input, .n_inputs = 1, .completions = completions};
+  clipc_pending *pendings[N];
+  for (int i = 0; i < N; i++) pendings[i] = clipc_registry_submit(registry, "a", &request);
+  for (int i = N - 1; i >= 0; i -= 2) clipc_pending_cancel(pendings[i]);
+  clipc_registry_close(registry); /* the others */
+  int n_cancelled = 0, n_ended = 0;
+  for (clipc_pending *pending; (pending = clipc_completions_next(completions)) != NULL; clipc_pending_close(pending)) {
+    clipc_status status = clipc_pending_status(pending, NULL);
+    n_cancelled += status == CLIPC_E_CANCELLED;
+    n_ended += status == CLIPC_E_SHUTTING_DOWN;
+  }
+  assert_int_equal(n_cancelled, 3);
+  assert_int_equal(n_ended, 2);
+  clipc_completions_close(completions);
+  clipc_runtime_close(runtime);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_waits, set_up, tear_down),
@@ -505,6 +535,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_invalid, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_shutdown_drains, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_shutdown_cancels, set_up, tear_down),
+      cmocka_unit_test(test_cancelled_in_the_backlog),
       cmocka_unit_test(test_pending_outlives_all),
       cmocka_unit_test(test_registry_outlives_runtime),
   };
