@@ -227,8 +227,10 @@ static void fetch_refuse_news(fetch_engine *engine, clipc_status status, const c
   engine->has_task = false;
   clipc__unlock(&engine->lock);
   while (fetch) {
+    clipc__lock(&engine->lock);
     struct clipc__fetch *next = fetch->next_news;
-    fetch->in_news = false;
+    fetch->in_news = false; /* from here on it may come again */
+    clipc__unlock(&engine->lock);
     if (fetch->state == CLIPC__FETCH_NEW) fetch_tell(fetch, status, error);
     fetch_release(fetch);
     fetch = next;
