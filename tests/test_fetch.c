@@ -30,11 +30,12 @@ static const struct web_name names[] = {
     {"changing.test", NULL, NULL, "3ffe::1", 0}, /* public, but nobody is there; then the loopback address */
     {"changing.test", "127.0.0.1", NULL, NULL, 0},
     {"turning.test", "127.0.0.1", NULL, NULL, 0},
+    {"two.test", "127.0.0.2", "127.0.0.1", NULL, 60}, /* nobody listens at the first */
 };
 
 static struct web_server *server;
-static char allowed[3][64];
-static const char *const allow[] = {allowed[0], allowed[1], allowed[2]};
+static char allowed[4][64];
+static const char *const allow[] = {allowed[0], allowed[1], allowed[2], allowed[3]};
 
 static int count_entries(const char *folder) {
   int n = 0;
@@ -49,7 +50,7 @@ static clipc_runtime *open_runtime(int n_threads, clipc_fetch_options fetch, con
   clipc_runtime_options options = {.n_threads = n_threads, .fetch = fetch};
   if (allocator) options.allocator = *allocator;
   options.fetch.allow = allow;
-  options.fetch.n_allow = 3;
+  options.fetch.n_allow = 4;
   if (clipc_runtime_open(&runtime, &options, NULL) != CLIPC_OK) return NULL;
   if (clipc__fetch_name_servers(runtime, web_server_names(server), NULL) == CLIPC_OK) return runtime;
   clipc_runtime_close(runtime);
@@ -267,6 +268,8 @@ static void test_names(void **state) {
   assert_outcome(runtime, named("nothing.test", 0, "/"), CLIPC_E_NETWORK, "nothing.test", 0);
   assert_outcome(runtime, named("silent.test", 0, "/"), CLIPC_E_TIMED_OUT, "silent.test", 0);
   struct outcome o;
+  for (int i = 0; i < 3; i++) /* the second socket may get the number of the first, which was refused */
+    assert_outcome(runtime, named("two.test", 0, "/wait?20"), CLIPC_OK, "", 2);
   clipc_status status = run_job(runtime, (struct fetch_job){.url = named("garbage.test", 0, "/")}, &o);
   assert_true(status == CLIPC_E_NETWORK || status == CLIPC_E_TIMED_OUT);
   int before = web_server_questions(server);
@@ -421,6 +424,7 @@ static void restart_server(void) {
   snprintf(allowed[0], sizeof allowed[0], "127.0.0.1:%d", port);
   snprintf(allowed[1], sizeof allowed[1], "Fixed.test:%d", port);
   snprintf(allowed[2], sizeof allowed[2], "silent.test:%d", port);
+  snprintf(allowed[3], sizeof allowed[3], "two.test:%d", port);
 }
 
 static void test_many_pending(void **state) {

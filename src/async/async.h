@@ -82,7 +82,7 @@ struct clipc__io {
   bool is_watched;      /* by epoll at all; under the owner's control */
 };
 CLIPC_PRIVATE clipc_status clipc__io_watch(clipc_runtime *runtime, struct clipc__io *io, uint32_t events, clipc_error *error);
-CLIPC_PRIVATE void clipc__io_forget(clipc_runtime *runtime, struct clipc__io *io); /* before the fd is closed. After it no
+CLIPC_PRIVATE void clipc__io_forget(clipc_runtime *runtime, struct clipc__io *io); /* also after the fd was closed. After it no
                                                                               thread looks at *io any more */
 
 #endif

@@ -99,14 +99,21 @@ static bool poller_room(struct clipc__poller *poller, const clipc_allocator *all
   return true;
 }
 
+/* Whether epoll knows the descriptor is epoll's to say: one that was closed is gone from it, one that was forgotten is not. */
+static bool poller_arm(struct clipc__poller *poller, const struct clipc__io *io, uint32_t events) {
+  struct epoll_event event = {.events = events | EPOLLONESHOT, .data.fd = io->fd};
+  int likely = io->is_watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, other = io->is_watched ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+  if (epoll_ctl(poller->epoll_fd, likely, io->fd, &event) == 0) return true;
+  return (errno == ENOENT || errno == EEXIST) && epoll_ctl(poller->epoll_fd, other, io->fd, &event) == 0;
+}
+
 clipc_status clipc__io_watch(clipc_runtime *runtime, struct clipc__io *io, uint32_t events, clipc_error *error) {
   struct clipc__poller *poller = &runtime->poller;
-  struct epoll_event event = {.events = events | EPOLLONESHOT, .data.fd = io->fd};
   clipc_status status = CLIPC_OK;
   pthread_mutex_lock(&poller->mutex);
   if (!poller_room(poller, &runtime->allocator, (size_t)io->fd))
     status = clipc__no_memory(error, "a watched descriptor");
-  else if (epoll_ctl(poller->epoll_fd, io->is_watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, io->fd, &event) != 0)
+  else if (!poller_arm(poller, io, events))
     status = clipc__fail(error, CLIPC_E_IO, "watching descriptor %d: %s", io->fd, strerror(errno));
   if (status == CLIPC_OK) {
     if (!io->is_watched) atomic_fetch_add(&poller->n_watched, 1);
@@ -117,12 +124,13 @@ clipc_status clipc__io_watch(clipc_runtime *runtime, struct clipc__io *io, uint3
   return status;
 }
 
+/* epoll is not told: libcurl may have closed the descriptor already, and its number may be another's by now. What stays
+ * armed speaks once more at most, to nobody. */
 void clipc__io_forget(clipc_runtime *runtime, struct clipc__io *io) {
   if (!io->is_watched) return;
   struct clipc__poller *poller = &runtime->poller;
   pthread_mutex_lock(&poller->mutex);
-  epoll_ctl(poller->epoll_fd, EPOLL_CTL_DEL, io->fd, NULL);
-  poller->by_fd[io->fd] = NULL;
+  if (poller->by_fd[io->fd] == io) poller->by_fd[io->fd] = NULL;
   io->is_watched = false;
   atomic_fetch_sub(&poller->n_watched, 1);
   pthread_mutex_unlock(&poller->mutex);

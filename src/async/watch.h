@@ -14,7 +14,7 @@ struct clipc__watches {
   int n_by_fd, n;
 };
 
-/* Waits for these events (EPOLLIN, EPOLLOUT) on a socket from now on; 0 = forget it, before it is closed. */
+/* Waits for these events (EPOLLIN, EPOLLOUT) on a socket from now on; 0 = forget it, whether it is closed or not. */
 CLIPC_PRIVATE clipc_status clipc__watches_set(struct clipc__watches *watches, int fd, uint32_t events,
                                               clipc_error *error);
 
