@@ -15,6 +15,8 @@
 #define PATH_MAX 4096
 #endif
 
+enum { WRITER_PIECE = 1 << 24 };
+
 static clipc_status writer_failed(const struct clipc__writer *writer, int number, clipc_error *error) {
   return clipc__fail(error, CLIPC_E_IO, "%s: cannot be written: %s", writer->path, strerror(number));
 }
@@ -85,15 +87,19 @@ clipc_status clipc__writer_open(struct clipc__writer *writer, const char *path, 
   return CLIPC_OK;
 }
 
+/* Large files begin their way to the disk while the rest is still written. */
 void clipc__writer_put(struct clipc__writer *writer, const void *data, size_t n_bytes) {
   const char *bytes = data;
   while (n_bytes > 0 && writer->error == 0) {
-    ssize_t n = write(writer->descriptor, bytes, n_bytes < (1u << 30) ? n_bytes : 1u << 30);
+    ssize_t n = write(writer->descriptor, bytes, n_bytes < WRITER_PIECE ? n_bytes : WRITER_PIECE);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) {
       writer->error = n < 0 ? errno : EIO;
       return;
     }
+#ifdef SYNC_FILE_RANGE_WRITE
+    if (n == WRITER_PIECE) sync_file_range(writer->descriptor, (off_t)writer->n_bytes, n, SYNC_FILE_RANGE_WRITE);
+#endif
     bytes += n;
     n_bytes -= (size_t)n;
     writer->n_bytes += (size_t)n;
@@ -131,7 +137,22 @@ clipc_status clipc__writer_close(struct clipc__writer *writer, clipc_status stat
     keep = false;
   }
   if (!keep && writer->named) unlink(writer->temporary);
+  if (keep) { /* its name too; the file is whole whether that succeeds or not */
+    int n = writer_folder_length(writer->target);
+    writer->target[n] = '\0';
+    clipc__sync_folder(n > 0 ? writer->target : ".");
+  }
   if (status == CLIPC_OK && !keep) status = writer_failed(writer, number, error);
   writer_release(writer);
   return status;
+}
+
+bool clipc__sync_folder(const char *path) {
+  int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return false;
+  bool done = fsync(descriptor) == 0 || errno == EINVAL || errno == EROFS;
+  int number = errno;
+  close(descriptor);
+  errno = number;
+  return done;
 }
