@@ -1,7 +1,8 @@
 /* clipc in libuv's loop, with no thread added: pictures are embedded step by step in a task while the loop serves a
- * timer of its own.   libuv_loop MODEL PICTURE... make examples && build/examples/libuv_loop models/tiny
- * models/tiny/pictures/red_car.jpg       (where pkg-config knows libuv) Alone: cc -Iinclude examples/libuv_loop.c
- * -Lbuild -lclipc -Wl,-rpath,build $(pkg-config --cflags --libs libuv) -o libuv_loop */
+ * timer of its own.   libuv_loop MODEL PICTURE...   (made where pkg-config knows libuv)
+ *   make examples && build/examples/libuv_loop models/tiny models/tiny/pictures/red_car.jpg
+ * Alone: cc -Iinclude examples/libuv_loop.c -Lbuild -lclipc -Wl,-rpath,build -o libuv_loop \
+ *   $(pkg-config --cflags --libs libuv) */
 #include <clipc.h>
 
 #include <stdio.h>

@@ -504,6 +504,28 @@ CLIPC_API clipc_status clipc_session_open(clipc_session **out, clipc_model *mode
 /* Frees the workspace; a computation that was begun is dropped. NULL is fine. */
 CLIPC_API void clipc_session_close(clipc_session *session);
 
+/* The residual stream of one item at one place of its tower: one of what transformers calls hidden_states. */
+typedef struct clipc_layer {
+  int tower;           /* CLIPC_TOWER_IMAGE or CLIPC_TOWER_TEXT */
+  int layer, n_layers; /* 0: what the first block is given; i: what the i-th block left; up to n_layers */
+  size_t item;         /* which of the computation's items */
+  size_t n_tokens, width;
+  const float *hidden; /* [n_tokens, width], the session's, until the observer returns */
+} clipc_layer;
+
+/* Shows what the session computes between its blocks to an observer, from the next step on.
+ *   session  NULL is fine
+ *   observe  called for layer 0 .. n_layers of every item that is computed, for all items of a piece before the next
+ *            layer, by the thread that steps the session; must not use the session. NULL = nobody any more
+ *   context  handed on
+ * Layer 0 is behind the positions and, in pictures, behind ln_pre; no layer is behind the last norm. Tokens of a
+ * picture: its class token, then its patches by rows. Of a text: those that the tower looks at, which are up to the one
+ * that is pooled where the tower is causal, else the whole context.
+ * The stream is f32 in every precision. Embeddings are the same but for the rounding of sums. Cost: the last block is
+ * computed for all tokens, not for the pooled one alone; nothing is copied, and nothing is done where nobody looks. */
+CLIPC_API void clipc_session_observe(clipc_session *session, void (*observe)(void *context, const clipc_layer *layer),
+                                     void *context);
+
 /* One picture, one vector: float [clipc_embedding_dimension].
  * Returns CLIPC_OK or what clipc_preprocess returns; _FORMAT also when the vector is not finite. */
 CLIPC_API clipc_status clipc_embed_image(clipc_session *session, const char *path, float *embedding, clipc_error *error);

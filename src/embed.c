@@ -15,6 +15,8 @@ enum embed_stage { EMBED_IDLE, EMBED_GATHER, EMBED_BLOCKS, EMBED_FINISH };
 struct clipc_session {
   clipc_model *model;
   bool raw;
+  void (*observe)(void *context, const clipc_layer *layer); /* NULL: nobody looks */
+  void *observe_context;
   struct clipc__workspace workspace;
   /* buffers of one piece, [max_batch] */
   size_t *items; /* which item each sequence is */
@@ -73,6 +75,13 @@ void clipc_session_close(clipc_session *session) {
 }
 
 const clipc_model *clipc__session_model(const clipc_session *session) { return session->model; }
+
+void clipc_session_observe(clipc_session *session, void (*observe)(void *context, const clipc_layer *layer),
+                           void *context) {
+  if (session == NULL) return;
+  session->observe = observe;
+  session->observe_context = context;
+}
 
 /* ---- gathering a piece */
 
@@ -169,6 +178,25 @@ static void drop_failures(clipc_session *session, size_t n_piece) {
   session->n_sequences = n;
 }
 
+/* Hands the residual stream, which holds every token here, to the observer, item by item. */
+static void show_layer(const clipc_session *session) {
+  if (session->observe == NULL) return;
+  const struct clipc__workspace *ws = &session->workspace;
+  const clipc_model *model = session->model;
+  const struct clipc__transformer_config *config =
+      session->images ? &model->vision.transformer.config : &model->text.transformer.config;
+  clipc_layer layer = {.tower = session->images ? CLIPC_TOWER_IMAGE : CLIPC_TOWER_TEXT,
+                       .layer = ws->next_block,
+                       .n_layers = config->n_layers,
+                       .width = (size_t)config->width};
+  for (size_t s = 0; s < session->n_sequences; s++) {
+    layer.item = session->items[s];
+    layer.n_tokens = ws->sequences.start[s + 1] - ws->sequences.start[s];
+    layer.hidden = ws->hidden + ws->sequences.start[s] * layer.width;
+    session->observe(session->observe_context, &layer);
+  }
+}
+
 static void gather_piece(clipc_session *session) {
   size_t left = session->n_items - session->next_item,
          max_batch = session->images ? session->workspace.max_images : session->workspace.max_batch;
@@ -185,17 +213,23 @@ static void gather_piece(clipc_session *session) {
   else
     clipc__text_begin(&session->workspace, &session->model->text, session->n_sequences, session->n_ids);
   session->stage = EMBED_BLOCKS;
+  show_layer(session);
 }
 
 /* ---- computing and handing out */
 
+/* Who looks at the layers sees every token of the last one, and the pooled ones are taken out of it afterwards. */
 static void compute_block(clipc_session *session) {
   const clipc_model *model = session->model;
   const struct clipc__transformer *transformer =
       session->images ? &model->vision.transformer : &model->text.transformer;
   bool pool = session->texts || clipc__vision_pools_one_token(&model->vision);
-  clipc__block_step(&session->workspace, transformer, pool);
-  if (session->workspace.next_block == transformer->config.n_layers) session->stage = EMBED_FINISH;
+  clipc__block_step(&session->workspace, transformer, pool && session->observe == NULL);
+  bool last = session->workspace.next_block == transformer->config.n_layers;
+  if (last && pool && session->observe != NULL)
+    clipc__take_pooled(&session->workspace, (size_t)transformer->config.width);
+  if (last) session->stage = EMBED_FINISH;
+  show_layer(session);
 }
 
 /* x / max(|x|, 1e-12), as torch.nn.functional.normalize; false when x is not finite. */

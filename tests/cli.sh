@@ -37,7 +37,7 @@ bytes() { [ "$(wc -c <"$1")" -eq "$2" ]; }
 has() { grep -qF -e "$2" "$1"; }
 hex() { od -An -v -tx1 "$1" | tr -d ' \n'; }
 absent() { [ ! -e "$1" ]; }
-clean_folder() { ! ls -A "${1:-.}" | grep -q '^\.clipc-'; }
+clean_folder() { ! ls -A "${1:-.}" | grep -q '^\..*clipc-.*tmp$'; }
 # refused NAME SENTENCE: exit 2, nothing on stdout, the sentence on stderr
 refused() {
   that "$1: exit code" exits 2
@@ -66,7 +66,7 @@ for way in --help -h help; do
   fine "$way"
   that "$way: usage on stdout" has out "Usage: clipc COMMAND"
 done
-for command in embed classify tokenize preprocess decode inspect pack convert search quality zeroshot-eval bench pull version; do
+for command in embed classify tokenize preprocess decode inspect layers pack convert search quality zeroshot-eval bench pull version; do
   run $command --help
   fine "$command --help"
   that "$command --help: usage" has out "Usage: clipc $command"
@@ -241,8 +241,9 @@ rm -f vectors.jsonl unsaid.jsonl short.jsonl broken.jsonl vectors.npy vectors.np
 run convert -m "$model" -o half --precision f16
 fine convert
 that "convert: says what it made" has out "half: "
+fingerprint=$(sed -n 's/^fingerprint *//p' out)
 run inspect -m half
-that "convert: its fingerprint is inspect's" has out "$(sed -n 's/^fingerprint *//p' out)"
+that "convert: its fingerprint is inspect's" has out "fingerprint      $fingerprint"
 run inspect -m half --tensors
 fine "inspect --tensors"
 that "inspect --tensors: half" has out "F16 "
@@ -280,6 +281,78 @@ run convert -m "$model" -o other --shard-bytes 0
 refused "shards of nothing" "--shard-bytes takes a whole number"
 that "convert leaves nothing hidden" clean_folder
 rm -rf half "in shards ü" eyes from_shards from_tower
+
+# ---- what is no model, or a damaged one: a sentence with the file and the field, and nothing made
+# odd: a copy of the model's files to spoil
+odd() {
+  rm -rf "odd ü"
+  mkdir "odd ü"
+  cp "$model"/*.json "$model"/*.txt "$model"/*.safetensors "odd ü"
+}
+# spoilt SENTENCE: every command that reads weights refuses the copy with it
+spoilt() {
+  for command in inspect "convert -o made" "pack -o made"; do
+    run $command -m "odd ü"
+    refused "${command%% *}: $1" "odd ü/$1"
+    that "${command%% *}: $1: nothing made" absent made
+    that "${command%% *}: $1: nothing left" clean_folder
+  done
+}
+for type in siglip bert resnet; do
+  odd
+  sed 's/"model_type": "clip"/"model_type": "'$type'"/' "$model/config.json" >"odd ü/config.json"
+  spoilt "config.json: model_type is \"$type\""
+done
+odd
+rm "odd ü/config.json"
+mv "odd ü/model.safetensors" "odd ü/open_clip_model.safetensors"
+echo '{"model_cfg": {"embed_dim": 1024, "vision_cfg": {"image_size": 224, "layers": [3, 4, 6, 3], "width": 64}, "text_cfg":
+  {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12}}}' >"odd ü/open_clip_config.json"
+spoilt "open_clip_config.json: model_cfg.vision_cfg.layers is a list: ResNet towers are not supported"
+odd
+head -c 100000 "$model/model.safetensors" >"odd ü/model.safetensors"
+spoilt "model.safetensors: the tensors take "
+head -c 1000 "$model/model.safetensors" >"odd ü/model.safetensors"
+spoilt "model.safetensors: not safetensors, or cut short"
+odd
+run convert -m "$model" -o shards --shard-bytes 3000000
+mv "odd ü/model.safetensors" aside
+cp shards/model* "odd ü"
+run embed -m "odd ü" --text a
+fine "a folder of shards"
+first=$(cd shards && ls model-*.safetensors | head -n 1) # of both towers
+rm "odd ü/$first"
+spoilt "$first: "
+cp aside "odd ü/$first"
+run inspect -m "odd ü"
+fine "shards with more in one than the index says"
+cp "shards/$(ls shards | grep '^model-.*safetensors$' | tail -n 1)" "odd ü/$first"
+spoilt "$first: the index lists tensor "
+rm -rf shards aside
+odd
+for target in model.safetensors config.json; do
+  run pack -m "odd ü" -o "odd ü/$target"
+  refused "pack onto $target" "odd ü/$target: is a file of the model"
+  that "pack onto $target: it stays" cmp "odd ü/$target" "$model/$target"
+  (cd "odd ü" && "$clipc" pack -m . -o $target) >out 2>err
+  code=$?
+  refused "pack onto $target in its folder" "$target: is a file of the model"
+done
+for time in first second; do
+  run pack -m "odd ü" -o "odd ü/packed.clipc"
+  fine "pack into the model's folder, the $time time"
+done
+for target in "odd ü" "odd ü/" "./odd ü" "odd ü/config.json" ""; do
+  run convert -m "odd ü" -o "$target"
+  refused "convert onto \"$target\"" "$target: "
+done
+run convert -m "odd ü" -o made --precision F16
+refused "convert to an unknown precision" '--precision takes one of same, f32, f16, bf16, not "F16"'
+run pack -m "odd ü" -o made --precision f16
+refused "pack in an unknown precision" '--precision takes one of f32, bf16, int8, not "f16"'
+that "unknown precisions: nothing made" absent made
+that "unknown precisions: nothing left" clean_folder
+rm -rf "odd ü"
 
 # ---- quality
 run quality -m "$model" --images "$pictures"
@@ -510,14 +583,18 @@ refused "closed stdout" "standard output: cannot be written"
 "$clipc" embed -m "$model" --image missing.png --text a -o alone 2>&-
 that "closed stderr: results alone in the file" lines alone 2
 echo old >kept
-(trap '' XFSZ; ulimit -f 1; exec "$clipc" embed -m "$model" --image "$pictures" -o kept >out 2>err)
+(ulimit -f 1; exec "$clipc" embed -m "$model" --image "$pictures" -o kept >out 2>err)
 code=$?
-refused "no room in the middle" "kept: cannot be written"
+refused "no room in the middle" "kept: cannot be written: File too large"
 that "no room in the middle: the old file stays" [ "$(cat kept)" = old ]
 that "no room in the middle: nothing is left" clean_folder
-(ulimit -f 1; "$clipc" embed -m "$model" --image "$pictures" -o kept >out 2>err; :) 2>/dev/null
-that "killed in the middle: the old file stays" [ "$(cat kept)" = old ]
-that "killed in the middle: nothing is left" clean_folder
+for command in convert pack; do
+  (ulimit -f 1; exec "$clipc" $command -m "$model" -o bounded >out 2>err)
+  code=$?
+  refused "$command, no room in the middle" "cannot be written: File too large"
+  that "$command, no room in the middle: no target" absent bounded
+  that "$command, no room in the middle: nothing is left" clean_folder
+done
 mkdir locked
 chmod a-w locked
 if ! (: >locked/probe) 2>/dev/null; then
@@ -609,6 +686,54 @@ that "decode: a missing picture" exits 1
 that "decode: a missing picture: no file" absent not.ppm
 run decode -o not.ppm
 refused "decode nothing" "--image FILE"
+
+# ---- layers
+run layers -m "$model" --text "a red circle" --image "$one"
+fine layers
+that "layers: the text first" [ "$(sed -n 1p out | cut -d: -f1)" = 'text "a red circle"' ]
+that "layers: then the picture" grep -qF "image $one: " out
+that "layers: layer 0 of both" [ "$(grep -c '^ *0 ' out)" -eq 2 ]
+n_layers=$(grep -c '^ *[0-9]' out)
+run layers -m "$model" --image "$one" --text "a red circle" -f jsonl
+fine "layers -f jsonl"
+that "layers: a line per input" lines out 2
+that "layers: inputs" [ "$(inputs out | tr '\n' ' ')" = "image red_circle.png text a red circle " ]
+that "layers: as many as the table" [ "$(grep -o '"norm":' out | wc -l)" -eq "$n_layers" ]
+run layers -m "$model" --image "$one" -f npy -o one.npy
+fine "layers -f npy"
+that "layers: shape" grep -qaE "'shape': \([0-9]+, [0-9]+, [0-9]+\)" one.npy
+run layers -m "$model" --text "a red circle" -f npy -o text.npy
+run layers -m "$model" --image "$one" --text "a red circle" -f npy -o -
+that "layers: arrays one behind the other" [ "$(cat one.npy text.npy | cksum)" = "$(cksum <out)" ]
+run layers -m "$model" --precision int8 --text "a red circle" -f npy -o eight.npy
+fine "layers --precision int8"
+that "layers --precision int8: others" [ "$(cksum <eight.npy)" != "$(cksum <text.npy)" ]
+run pack -m "$model" --precision int8 -o layers.clipc
+run layers -m layers.clipc --text "a red circle" -f npy -o packed.npy
+that "layers of a packed file" cmp -s packed.npy eight.npy
+run layers -m "$model" --image damaged.png --image missing.png --text a -f jsonl
+that "layers: damaged pictures" exits 1
+that "layers: damaged pictures: named" has err damaged.png
+that "layers: damaged pictures: a line each" lines out 3
+that "layers: damaged pictures: the reason" has out '"error":{"status":"CLIPC_E_IO"'
+run layers -m "$model" --image damaged.png --text "a red circle" -f npy -o failed.npy
+that "layers: an empty array" grep -qaF "'shape': (0, 0, 0)" failed.npy
+that "layers: then the other" [ "$(tail -c +129 failed.npy | cksum)" = "$(cksum <text.npy)" ]
+cp -R "$model" nan && chmod -R u+w nan
+n_bytes=$(wc -c <nan/model.safetensors)
+printf '\377\377\377\177' | dd of=nan/model.safetensors bs=1 seek=$((n_bytes - 4)) conv=notrunc 2>/dev/null
+run layers -m nan --image "$one" -f npy -o nan.npy
+that "layers: no finite vector" exits 1
+that "layers: no finite vector: the sentence" has err "not finite"
+that "layers: no finite vector: layers all the same" bytes nan.npy "$(wc -c <one.npy)"
+run layers -m "$model"
+refused "layers of nothing" "give --image or --text"
+run layers -m "$model" "a red circle"
+refused "layers of a word" "needs to be told what it is"
+run layers -m "$model" --text a -f npz
+refused "layers: format" npz
+run layers -m "$model" --text a --image damaged.png -o no/such/folder
+refused "layers: nowhere to write" no/such/folder
 
 # ---- classify
 run classify -m "$model" --image "$one" --image "$two" --label "red circle" --label "blue square" --label "green star"
@@ -736,21 +861,27 @@ fine "classify base64"
 
 # ---- Ctrl-C keeps what is done
 yes "$car" | head -n 200000 >many
-interrupt() { # FORMAT: starts, waits for output, interrupts
-  "$clipc" embed -m "$model" --image - -f "$1" -o kept.out <many 2>err &
+interrupt() { # SIGNAL: starts, waits for results in the file that becomes kept.out, interrupts
+  "$clipc" embed -m "$model" --image - -o kept.out <many 2>err &
   child=$!
-  sleep 1.5
-  kill -INT $child
-  wait $child
+  n=0
+  while [ -z "$(find . -name '.clipc-*' -size +0)" ] && [ $n -lt 600 ]; do sleep 0.1; n=$((n + 1)); done
+  kill -$1 $child
+  wait $child 2>/dev/null
   code=$?
 }
-interrupt jsonl
+interrupt INT
 that "Ctrl-C: exit code" exits 130
 that "Ctrl-C: says how many are done" grep -q 'stopped: [1-9][0-9]* of 200000 inputs are done' err
 that "Ctrl-C: they are there" [ "$(wc -l <kept.out)" = "$(sed 's/.*stopped: \([0-9]*\) of.*/\1/' err)" ]
 that "Ctrl-C: each of them whole" [ "$(grep -c '\]}$' kept.out)" = "$(wc -l <kept.out)" ]
 rm -f kept.out
 that "Ctrl-C: nothing else is left" clean_folder
+echo old >kept.out
+interrupt TERM
+that "told to end in the middle: exit code" exits 143
+that "told to end in the middle: the old file stays" [ "$(cat kept.out)" = old ]
+that "told to end in the middle: nothing is left" clean_folder
 
 # ---- a terminal on stderr
 if [ "$(script -qec 'echo yes' /dev/null 2>/dev/null </dev/null | tr -d '\r')" = yes ]; then

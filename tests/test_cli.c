@@ -29,6 +29,11 @@ void cli_print(struct cli_output *output, const char *format, ...) {
   cli_write(output, text, (size_t)n);
 }
 
+int cli_help(const struct cli_command *command) {
+  (void)command;
+  return CLI_OK;
+}
+
 void cli_output_abandon(void) {}
 
 static const char *json_of(const char *text, size_t n) {
@@ -164,6 +169,45 @@ static void options_come_in_every_spelling(void **state) {
   assert_int_equal(cli_next(&parser, &value), CLI_END);
 }
 
+struct taken {
+  int ids[8];
+  size_t n;
+};
+
+static bool take_test_option(const struct cli_command *command, void *job, int id, const char *value) {
+  struct taken *taken = job;
+  assert_ptr_equal(command, &test_command);
+  taken->ids[taken->n++] = id;
+  return value == NULL || strcmp(value, "wrong") != 0;
+}
+
+static void shared_options_go_to_the_model_and_the_rest_to_the_job(void **state) {
+  (void)state;
+  static const struct {
+    const char *words[7];
+    int code;
+    size_t n_taken;
+  } cases[] = {{{"test", "-f", "-t3", "--flag", "--exif", "plain"}, CLI_PARSED, 3},
+               {{"test", "-f", "--help", "--flag"}, CLI_OK, 1},
+               {{"test", "-v", "wrong", "--flag"}, CLI_FAILED, 1},
+               {{"test", "-f", "--threads", "x", "--flag"}, CLI_FAILED, 1},
+               {{"test", "-f", "--nothing", "--flag"}, CLI_FAILED, 1}};
+  for (size_t i = 0; i < COUNT(cases); i++) {
+    struct cli_model_options model = {0};
+    struct taken taken = {.n = 0};
+    int argc = 0;
+    while (cases[i].words[argc] != NULL) argc++;
+    char **argv = (char **)(uintptr_t)cases[i].words;
+    assert_int_equal(cli_parse(&test_command, argc, argv, &model, take_test_option, &taken), cases[i].code);
+    assert_int_equal(taken.n, cases[i].n_taken);
+    if (i > 0) continue;
+    assert_int_equal(model.options.n_threads, 3);
+    assert_int_equal(model.options.apply_exif, 1);
+    assert_int_equal(taken.ids[0], TEST_FLAG);
+    assert_int_equal(taken.ids[2], CLI_PLAIN);
+  }
+}
+
 static void check_distinct(const struct cli_option *option, void *context) {
   struct names *seen = context;
   for (size_t i = 0; i < seen->n; i++) assert_string_not_equal(seen->names[i], option->name);
@@ -222,11 +266,17 @@ static void bars_never_leave_their_room(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(json_strings_hold_any_bytes),    cmocka_unit_test(malformed_utf8_is_replaced_part_by_part),
-      cmocka_unit_test(floats_read_back_to_themselves), cmocka_unit_test(npy_headers_fill_whole_lines_of_64),
-      cmocka_unit_test(floats_are_little_endian),       cmocka_unit_test(options_come_in_every_spelling),
-      cmocka_unit_test(shared_options_do_not_collide),  cmocka_unit_test(near_words_are_found_and_far_ones_not),
-      cmocka_unit_test(columns_and_cuts_agree),         cmocka_unit_test(bars_never_leave_their_room),
+      cmocka_unit_test(json_strings_hold_any_bytes),
+      cmocka_unit_test(malformed_utf8_is_replaced_part_by_part),
+      cmocka_unit_test(floats_read_back_to_themselves),
+      cmocka_unit_test(npy_headers_fill_whole_lines_of_64),
+      cmocka_unit_test(floats_are_little_endian),
+      cmocka_unit_test(options_come_in_every_spelling),
+      cmocka_unit_test(shared_options_do_not_collide),
+      cmocka_unit_test(near_words_are_found_and_far_ones_not),
+      cmocka_unit_test(columns_and_cuts_agree),
+      cmocka_unit_test(bars_never_leave_their_room),
+      cmocka_unit_test(shared_options_go_to_the_model_and_the_rest_to_the_job),
   };
   return cmocka_run_group_tests_name("cli", tests, NULL, NULL);
 }

@@ -1,13 +1,15 @@
-"""The clipc program, asked for vectors, pixels and ids: what compare.py and zero_shot.py know of it.
+"""The clipc program, asked for vectors, layers, pixels and ids, and what the tools that ask it have in common.
 
 Its complaints go to this process's stderr as they come. Its exit status 1, an input that failed, is handed on; any
 other but 0 raises Failed, and by then the program has said why.
 """
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -50,13 +52,23 @@ class Progress:
         if self.bar is not None:
             self.bar.close()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
 
 def pictures_of(folder):
-    """The pictures directly in a folder as clipc picks them: by their endings, sorted by the bytes of their names."""
+    """The pictures directly in a folder as clipc picks them: by their endings, sorted by the bytes of their names. Fails
+    where there are none."""
     names = [name for name in os.listdir(folder) if name[0] != "." and
              any(name.lower().endswith(ending) and len(name) > len(ending) for ending in ENDINGS)]
     paths = [os.path.join(folder, name) for name in sorted(names, key=os.fsencode)]
-    return [path for path in paths if not os.path.isdir(path)]
+    paths = [path for path in paths if not os.path.isdir(path)]
+    if not paths:
+        raise Failed(f"{folder}: no pictures in this folder")
+    return paths
 
 
 def lines_of(path):
@@ -74,6 +86,29 @@ def lines_of(path):
 def one_line(text):
     """Whether a line of a file can be this text."""
     return "\n" not in text and not text.endswith("\r")
+
+
+def shown(text):
+    """Fit for one line of a terminal."""
+    return re.sub("[\x00-\x1f\x7f-\x9f]", "?", text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def read_header(stream):
+    """The shape of the array that follows in a stream of .npy, which is float32."""
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype != np.dtype("<f4"):
+        raise ValueError
+    return shape
+
+
+def read_floats(stream, shape):
+    n_bytes = 4 * int(np.prod(shape, dtype=np.int64))
+    data = stream.read(n_bytes)
+    if len(data) != n_bytes:
+        raise ValueError
+    return np.frombuffer(data, "<f4").reshape(shape)
 
 
 class Clipc:
@@ -124,17 +159,12 @@ class Clipc:
             raise Failed("nothing to embed")
 
         def rows(stream):
-            if np.lib.format.read_magic(stream) != (1, 0):
+            shape = read_header(stream)
+            if len(shape) != 2 or shape[0] != len(paths) + len(texts):
                 raise ValueError
-            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-            if dtype != np.dtype("<f4") or len(shape) != 2 or shape[0] != len(paths) + len(texts):
-                raise ValueError
-            vectors = np.empty(shape, dtype)
+            vectors = np.empty(shape, np.float32)
             for i in range(shape[0]):
-                row = stream.read(4 * shape[1])
-                if len(row) != 4 * shape[1]:
-                    raise ValueError
-                vectors[i] = np.frombuffer(row, dtype)
+                vectors[i] = read_floats(stream, shape[1:])
                 if progress is not None:
                     progress.step()
             return vectors
@@ -142,9 +172,7 @@ class Clipc:
         with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as listed:
             arguments = ["-f", "npy", *options]
             if paths:
-                listed.write(b"".join(os.fsencode(path) + b"\0" for path in paths))
-                listed.seek(0)
-                arguments += ["--image", "-"]
+                arguments += list_paths(listed, paths)
             for number, (plain, group) in enumerate(itertools.groupby(texts, one_line)):
                 if not plain:
                     arguments += [word for text in group for word in ("--text", text)]
@@ -153,6 +181,27 @@ class Clipc:
                 with open(arguments[-1], "wb") as file:
                     file.write(b"".join(os.fsencode(text) + b"\n" for text in group))
             return self._run("embed", arguments, rows, listed, progress)
+
+    def layers(self, look, paths=(), texts=(), options=(), progress=None):
+        """Calls look(which, float32 [layers, tokens, width]) for each of the pictures and then of the texts; None for
+        what failed. Returns the exit status."""
+        if not paths and not texts:
+            raise Failed("nothing to look at")
+
+        def read(stream):
+            for which in range(len(paths) + len(texts)):
+                shape = read_header(stream)
+                if len(shape) != 3:
+                    raise ValueError
+                look(which, read_floats(stream, shape) if shape[0] > 0 else None)
+                if progress is not None:
+                    progress.step()
+            return True
+
+        with tempfile.TemporaryFile() as listed:
+            arguments = ["-f", "npy", *options, *(list_paths(listed, paths) if paths else [])]
+            arguments += [word for text in texts for word in ("--text", text)]
+            return self._run("layers", arguments, read, listed, progress)[1]
 
     def pixels(self, path, progress=None):
         """float32 [3, height, width], or None where the picture cannot be read."""
@@ -184,6 +233,57 @@ class Clipc:
 
     def inspect(self):
         return self._run("inspect", ["-f", "json"], lambda stream: json.load(stream))[0]
+
+
+def list_paths(file, paths):
+    """Arguments that take the paths from stdin, which is to be this file."""
+    file.write(b"".join(os.fsencode(path) + b"\0" for path in paths))
+    file.seek(0)
+    return ["--image", "-"]
+
+
+# ---------------------------------------------------------------- tools
+
+def tool_parser(name, about):
+    """For a tool whose docstring has a part "Examples:" behind its description."""
+    description, _, rest = about.partition("Examples:")
+    return argparse.ArgumentParser(prog=name, description=description, epilog="Examples:" + rest,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def add_tool_options(parser):
+    add = parser.add_argument
+    add("-f", "--format", choices=("lines", "json"), default="lines", help="json has all there is [lines]")
+    add("--program", default=default_program(), metavar="FILE", help="clipc [build/clipc, else the path's]")
+    add("-q", "--quiet", action="store_true", help="no progress bar")
+
+
+def whole(text):
+    """The type of an option that is a number from 0 up."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text} is no whole number")
+    return int(text)
+
+
+def write_report(text):
+    """On stdout; bytes of a name that are no UTF-8 are replaced."""
+    sys.stdout.write(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+    sys.stdout.flush()
+
+
+def run_tool(name, work):
+    """The exit status: that of work(), or 2 where nothing can be computed, with a sentence."""
+    try:
+        return work()
+    except Failed as trouble:
+        if str(trouble):
+            print(f"{name}: {shown(str(trouble))}", file=sys.stderr)
+    except OSError as trouble:
+        print(f"{name}: {trouble.filename or 'output'}: {trouble.strerror}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 130
+    return 2
 
 
 def default_program():

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """clipc against transformers or open_clip, on your own weights, pictures and sentences.
 
-Compared are the pixels that the network sees (greatest absolute difference), the token ids (equal or not), and the
-final embeddings of length 1 in every precision (greatest difference of a component, cosine). Differences layer by layer
-are not shown: clipc gives no vectors from inside its towers.
+Compared are the pixels that the network sees (greatest absolute difference), the token ids (equal or not), what the
+towers hold between their blocks, layer by layer (shown, not judged), and the final embeddings of length 1 in every
+precision (greatest difference of a component, cosine).
 
 Examples:
   python compare.py -m ../models/tiny --image ../models/tiny/pictures --text "a red circle" --plot difference
@@ -25,8 +25,11 @@ try:
 except ImportError:
     sys.exit("compare.py: needs numpy: python3 -m pip install numpy")
 
+import compare_layers
+import compare_plots
 import references
-from clipc_program import Clipc, Failed, Progress, default_program, pictures_of
+from clipc_program import (Clipc, Failed, Progress, add_tool_options, lines_of, pictures_of, run_tool, tool_parser,
+                           whole, write_report)
 
 PRECISIONS = ("f32", "bf16", "int8")
 KINDS = {"transformers": "hf", "transformers-tv": "hf-tv", "open_clip": "openai"}  # --with: clipc's --reference
@@ -74,11 +77,8 @@ def embed(clipc, inputs, precision, quiet):
     texts = [entry["input"] for entry in left if entry["kind"] == "text"]
     if not left:
         return
-    progress = Progress(f"clipc {precision}", len(left), quiet)
-    try:
+    with Progress(f"clipc {precision}", len(left), quiet) as progress:
         vectors, _ = clipc.embed(paths, texts, ["--precision", precision], progress)
-    finally:
-        progress.close()
     for entry, vector in zip(left, vectors):
         entry.setdefault("vectors", {})[precision] = vector
         if np.isnan(vector).any():
@@ -115,13 +115,10 @@ def measure(clipc, reference, paths, texts, precisions, quiet=True):
     for precision in precisions:
         embed(clipc, inputs, precision, quiet)
     ids = [None] * len(paths) + (clipc.ids(texts) if texts else [])
-    progress = Progress(reference.name, len(inputs), quiet)
-    try:
+    with Progress(reference.name, len(inputs), quiet) as progress:
         for entry, its_ids in zip(inputs, ids):
             measure_one(entry, its_ids, clipc, reference, progress)
             progress.step()
-    finally:
-        progress.close()
     return inputs
 
 
@@ -136,6 +133,8 @@ def judge(inputs, threshold, pixel_threshold, min_cosine):
             beyond.append(f"{entry['input']}: pixels differ by {entry['pixel_difference']:.3g}")
         if not entry.get("ids_equal", True):
             beyond.append(f"{entry['input']}: other token ids")
+        if "layers_error" in entry:
+            beyond.append(f"{entry['input']}: layers not compared: {entry['layers_error']}")
         for precision, value in entry["embedding"].items():
             if precision == "f32" and not value["difference"] <= threshold:
                 beyond.append(f"{entry['input']}: f32 differs by {value['difference']:.3g}")
@@ -151,7 +150,7 @@ def report_of(args, about, reference, inputs, precisions):
     beyond = judge(inputs, args.threshold, args.pixel_threshold, args.min_cosine)
     return {"clipc": about["version"], "reference": reference.name, "model": args.model,
             "thresholds": {"f32": args.threshold, "pixels": args.pixel_threshold, "min_cosine": args.min_cosine},
-            "summary": [row for row in rows if row], "within": not beyond, "beyond": beyond, "inputs": inputs}
+            "summary": [row for row in rows if row], "layers": compare_layers.summary(inputs, precisions), "within": not beyond, "beyond": beyond, "inputs": inputs}
 
 
 def as_lines(report):
@@ -169,6 +168,7 @@ def as_lines(report):
         lines.append(f"{row['kind']:6} {row['precision']:6} {row['n']:6d} {row['worst_difference']:11.3g} "
                      f"{row['mean_difference']:11.3g} {row['worst_cosine']:13.8f} {row['mean_cosine']:12.8f}  "
                      f"{json.dumps(row['worst_input'], ensure_ascii=False)[:60]}")
+    lines += compare_layers.as_lines(report["layers"])
     lines += [f"beyond: {sentence}" for sentence in report["beyond"]]
     return "\n".join(lines) + "\n"
 
@@ -182,49 +182,6 @@ def finite(value):
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def load_matplotlib():
-    try:
-        import matplotlib
-    except ImportError as trouble:
-        raise Failed("--plot needs matplotlib: python3 -m pip install matplotlib") from trouble
-    matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "clipc"
-    import matplotlib.pyplot
-    return matplotlib.pyplot
-
-
-def plot(pyplot, report, name):
-    """NAME.png and NAME.svg: the difference of each input, by precision, and of the pixels."""
-    inputs = [entry for entry in report["inputs"] if "error" not in entry]
-    least = 1e-9  # what is equal stands on the floor of the logarithmic axis
-    series = [("pixels", [(i, e["pixel_difference"]) for i, e in enumerate(inputs) if "pixel_difference" in e])]
-    for precision in inputs[0]["embedding"] if inputs else []:
-        series.append((precision, [(i, e["embedding"][precision]["difference"]) for i, e in enumerate(inputs)]))
-    figure, axes = pyplot.subplots(figsize=(9, 4.5), layout="constrained")
-    for (label, points), marker in zip(series, "xosD"):
-        if points:
-            axes.plot([i for i, _ in points], [min(max(d, least), 1e3) for _, d in points], marker, markersize=5,
-                      label=label if label == "pixels" else f"embedding, {label}")
-    axes.axhline(report["thresholds"]["f32"], color="0.4", linewidth=0.8, linestyle="--", label="threshold of f32")
-    n_images = sum(e["kind"] == "image" for e in inputs)
-    if 0 < n_images < len(inputs):
-        axes.axvline(n_images - 0.5, color="0.8", linewidth=0.8)
-    axes.set(yscale="log", xlabel="input: pictures, then texts", ylabel="greatest difference (1e-9: none)",
-             title=f"clipc {report['clipc']} against {report['reference']}")
-    axes.set_ylim(bottom=least / 2)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(fontsize="small", ncols=2)
-    for kind, extra in (("png", {"dpi": 150}), ("svg", {"metadata": {"Date": None}})):
-        part = f"{name}.{kind}.part"
-        try:
-            figure.savefig(part, format=kind, **extra)
-            os.replace(part, f"{name}.{kind}")
-        finally:
-            if os.path.exists(part):
-                os.remove(part)
-    pyplot.close(figure)
-
-
 # ---------------------------------------------------------------- the command
 
 def gather(args):
@@ -234,15 +191,11 @@ def gather(args):
         if not os.path.isdir(path):
             paths.append(path)
             continue
-        found = pictures_of(path)
-        if not found:
-            raise Failed(f"{path}: no pictures in this folder")
-        paths += found
+        paths += pictures_of(path)
     for path in args.texts:
         try:
-            with open(path, encoding="utf-8-sig") as file:
-                texts += [line for line in file.read().split("\n") if line]
-        except UnicodeDecodeError as trouble:
+            texts += [line for line in lines_of(path) if line.encode()]
+        except UnicodeEncodeError as trouble:
             raise Failed(f"{path}: is not UTF-8") from trouble
     if not paths and not texts:
         raise Failed("nothing to compare: give --image or --text")
@@ -251,7 +204,7 @@ def gather(args):
 
 def compare(args):
     paths, texts = gather(args)
-    pyplot = load_matplotlib() if args.plot else None
+    pyplot = compare_plots.load() if args.plot else None
     library = references.choose(args.model) if args.library == "auto" else args.library
     clipc = Clipc(args.program, args.clipc_model or args.model, ["--reference", KINDS[library]])
     about = clipc.inspect()
@@ -260,12 +213,13 @@ def compare(args):
         precisions = [about["precision"]]  # a packed file has one
     reference = references.make(library.removesuffix("-tv"), args.model, torchvision=library.endswith("-tv"))
     inputs = measure(clipc, reference, paths, texts, precisions, args.quiet)
+    compare_layers.measure(clipc, reference, inputs, precisions, args.layers, args.quiet)
     report = report_of(args, about, reference, inputs, precisions)
-    text = json.dumps(finite(report), ensure_ascii=False) + "\n" if args.format == "json" else as_lines(report)
-    sys.stdout.write(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
-    sys.stdout.flush()
+    write_report(json.dumps(finite(report), ensure_ascii=False) + "\n" if args.format == "json" else as_lines(report))
     if pyplot:
-        plot(pyplot, report, args.plot)
+        compare_plots.by_input(pyplot, report, args.plot)
+    if pyplot and report["layers"]:
+        compare_plots.by_layer(pyplot, report, args.plot + "-layers")
     return 0 if report["within"] else 1
 
 
@@ -295,9 +249,7 @@ def floor(text):
 
 
 def parser():
-    about, _, rest = __doc__.partition("Examples:")
-    p = argparse.ArgumentParser(prog="compare.py", description=about, epilog="Examples:" + rest,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = tool_parser("compare.py", __doc__)
     add = p.add_argument
     add("-m", "--model", required=True, metavar="DIR", help="the folder that the reference opens")
     add("--clipc-model", metavar="MODEL", help="what clipc opens: a converted folder or a packed file [the same]")
@@ -312,28 +264,18 @@ def parser():
     add("--pixel-threshold", type=number, default=1e-6, metavar="X", help="greatest difference of a pixel [1e-6]")
     add("--min-cosine", type=floor, action="append", default=[], metavar="PRECISION=X",
         help="least cosine of a precision, such as int8=0.99; may be repeated")
-    add("--plot", metavar="NAME", help="write NAME.png and NAME.svg: the differences of each input; by layer there is "
-                                       "nothing to draw, see above")
-    add("-f", "--format", choices=("lines", "json"), default="lines", help="json has every input [lines]")
-    add("--program", default=default_program(), metavar="FILE", help="clipc [build/clipc, else the path's]")
-    add("-q", "--quiet", action="store_true", help="no progress bar")
+    add("--layers", type=whole, default=8, metavar="N",
+        help="how many pictures and how many texts are looked at layer by layer [8]; 0: none")
+    add("--plot", metavar="NAME", help="write the differences of each input as NAME.png and NAME.svg, those of each "
+                                       "layer as NAME-layers.png and NAME-layers.svg")
+    add_tool_options(p)
     return p
 
 
 def main(arguments=None):
     args = parser().parse_args(arguments)
     args.min_cosine = dict(args.min_cosine)
-    try:
-        return compare(args)
-    except (Failed, references.Missing) as trouble:
-        if str(trouble):
-            print(f"compare.py: {trouble}", file=sys.stderr)
-    except OSError as trouble:
-        print(f"compare.py: {trouble.filename or 'output'}: {trouble.strerror}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("compare.py: interrupted", file=sys.stderr)
-        return 130
-    return 2
+    return run_tool("compare.py", lambda: compare(args))
 
 
 if __name__ == "__main__":

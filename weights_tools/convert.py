@@ -144,7 +144,10 @@ class Progress:
             from tqdm import tqdm
         except ImportError:
             return
-        self.bar = tqdm(total=total, unit="B", unit_scale=True, unit_divisor=1000, desc="converting", leave=False)
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80  # 0: it does not know
+        plain = "{percentage:3.0f} %  {n_fmt}/{total_fmt}B  {rate_fmt}  {remaining} left" if columns < 60 else None
+        self.bar = tqdm(total=total, unit="B", unit_scale=True, unit_divisor=1000, desc="converting", leave=False,
+                        ncols=columns - 1, nrows=20, bar_format=plain)
 
     def __call__(self, n):
         if self.bar is not None:
@@ -158,6 +161,8 @@ class Progress:
 def convert(args):
     if args.logit_scale is not None and not 0 < args.logit_scale < 1e4:
         raise Refused("--logit-scale: a number above 0 and below 10000 is needed")
+    if not args.out:
+        raise Refused("--out: the folder needs a name")
     checkpoint = open_checkpoint(args.input, args.ema)
     network, tensors, config, notes = (plan_onnx if checkpoint.graphs else plan)(checkpoint, args)
     dtype = args.dtype.upper()
@@ -180,7 +185,7 @@ def convert(args):
         for note in notes:
             print(f"convert.py: note: {note}", file=sys.stderr)
         towers = ", ".join(f"{t.kind} {t.layers} layers of {t.width} ({t.activation})" for t in network.towers())
-        print(f"{args.out}: {len(tensors)} tensors, {size / 1e6:.1f} MB in {dtype}; {towers}")
+        print(f"{args.out}: {len(tensors)} tensors, {size / 1e6:.1f} MB in {dtype}; {towers}", flush=True)
 
 
 def interrupted(*_):
@@ -199,7 +204,9 @@ def main(arguments=None):
         print(f"convert.py: {trouble}", file=sys.stderr)
         return 2 if isinstance(trouble, Refused) else 1
     except OSError as trouble:
-        print(f"convert.py: {trouble.filename or args.out}: {trouble.strerror}", file=sys.stderr)
+        print(f"convert.py: {trouble.filename or 'standard output'}: {trouble.strerror}", file=sys.stderr)
+        if not trouble.filename:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left has nowhere to go
         return 1
     except KeyboardInterrupt:
         print("convert.py: interrupted: nothing was written", file=sys.stderr)

@@ -1,10 +1,13 @@
-"""The libraries that compare.py holds clipc against, each behind the same five things; imported when one is made.
+"""The libraries that compare.py holds clipc against, each behind the same things; imported when one is made.
 
     name                  library and version
     pixels(path)          float32 [3, height, width] as the library prepares a picture file
     ids(text)             token ids without padding
     embed_image(path)     float32 [dimension] of length 1
     embed_text(text)      the same of a sentence
+    layers_image(path)    float32 [layers, tokens, width]: what the first block is given, and what each block leaves; None
+                          where the network has no blocks in a row
+    layers_text(text)     the same of a sentence; there may be pads behind its tokens
 """
 from __future__ import annotations
 
@@ -13,11 +16,13 @@ import os
 
 import numpy as np
 
+from clipc_program import Failed
+
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 NEEDED = {"transformers": "torch torchvision transformers", "open_clip": "torch open_clip_torch"}
 
 
-class Missing(Exception):
+class Missing(Failed):
     """A library is not installed, or cannot open the folder."""
 
 
@@ -72,16 +77,33 @@ class Transformers:
         with self.torch.inference_mode():
             return unit(features(self.model.get_image_features(pixel_values=self._pixels(path))))
 
-    def embed_text(self, text):
+    def _ids(self, text):
         padded = {"padding": "max_length"} if self.model.config.model_type.startswith("siglip") else {}
         ids = self.tokenizer(text, truncation=True, max_length=self.context, return_tensors="pt", **padded)
+        return ids["input_ids"]
+
+    def embed_text(self, text):
         with self.torch.inference_mode():
-            return unit(features(self.model.get_text_features(input_ids=ids["input_ids"])))
+            return unit(features(self.model.get_text_features(input_ids=self._ids(text))))
+
+    def _layers(self, tower, **inputs):
+        with self.torch.inference_mode():
+            return stacked(tower(**inputs, output_hidden_states=True).hidden_states)
+
+    def layers_image(self, path):
+        return self._layers(self.model.vision_model, pixel_values=self._pixels(path))
+
+    def layers_text(self, text):
+        return self._layers(self.model.text_model, input_ids=self._ids(text))
 
 
 def features(out):
     """transformers 5 gives a record around what 4 gives bare."""
     return out if hasattr(out, "dim") else out.pooler_output
+
+
+def stacked(states):
+    return np.stack([state[0].float().numpy() for state in states])
 
 
 class OpenClip:
@@ -119,6 +141,30 @@ class OpenClip:
     def embed_text(self, text):
         with self.torch.inference_mode():
             return unit(self.model.encode_text(self.tokenizer([text])))
+
+    def _layers(self, tower, run):
+        """What hooks on the blocks see while run() computes."""
+        transformer = getattr(tower, "transformer", None)
+        blocks = getattr(transformer, "resblocks", None)
+        if not blocks:
+            return None
+        seen = []
+        hooks = [blocks[0].register_forward_pre_hook(lambda block, given: seen.append(given[0]))]
+        hooks += [block.register_forward_hook(lambda block, given, left: seen.append(left)) for block in blocks]
+        try:
+            with self.torch.inference_mode():
+                run()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return stacked(seen if getattr(transformer, "batch_first", True) else [state.transpose(0, 1) for state in seen])
+
+    def layers_image(self, path):
+        return self._layers(self.model.visual, lambda: self.model.encode_image(self._pixels(path)))
+
+    def layers_text(self, text):
+        tower = getattr(self.model, "text", self.model)
+        return self._layers(tower, lambda: self.model.encode_text(self.tokenizer([text])))
 
 
 def first_line(trouble):

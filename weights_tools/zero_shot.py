@@ -19,19 +19,19 @@ Exit status: 0, 1 a picture could not be read, 2 nothing could be computed.
 """
 from __future__ import annotations
 
-import argparse
 import collections
 import json
 import os
-import re
 import sys
 
 try:
     import numpy as np
 except ImportError:
-    sys.exit("zero_shot.py: needs numpy: python3 -m pip install numpy")
+    print("zero_shot.py: needs numpy: python3 -m pip install numpy", file=sys.stderr)
+    sys.exit(2)
 
-from clipc_program import Clipc, Failed, Progress, default_program, lines_of, pictures_of
+from clipc_program import (Clipc, Failed, Progress, add_tool_options, lines_of, pictures_of, run_tool, shown, tool_parser,
+                           whole, write_report)
 
 DEFAULT_TEMPLATE = "a photo of a {}"
 Tree = collections.namedtuple("Tree", "folders names pictures classes")  # classes: of each picture, its class's place
@@ -68,8 +68,6 @@ def read_tree(tree, classes_file=None):
         if folder not in place:
             raise Failed(f'{classes_file}: has no line for the folder "{folder}"')
         paths = pictures_of(os.path.join(tree, folder))
-        if not paths:
-            raise Failed(f"{os.path.join(tree, folder)}: no pictures in this folder")
         pictures += paths
         classes += [place[folder]] * len(paths)
     return Tree(folders, names, pictures, classes)
@@ -139,10 +137,6 @@ def add_up(model, tree, vectors, classes, scale, bias, top):
     }
 
 
-def shown(text):
-    return re.sub("[\x00-\x1f\x7f-\x9f]", "?", text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
 def as_lines(report):
     by_folder = {entry["folder"]: entry for entry in report["classes"]}
     lines = [f"pictures         {report['n_images']}, of {report['n_classes']} classes",
@@ -161,16 +155,12 @@ def as_lines(report):
 def as_json(report):
     """Shares with as many digits as the program writes."""
     report = {key: float(f"{value:.9g}") if isinstance(value, float) else value for key, value in report.items()}
-    text = json.dumps(report, ensure_ascii=False) + "\n"
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return json.dumps(report, ensure_ascii=False) + "\n"
 
 
 def embed(clipc, what, paths, texts, options, quiet):
-    progress = Progress(what, len(paths) + len(texts), quiet)
-    try:
+    with Progress(what, len(paths) + len(texts), quiet) as progress:
         return clipc.embed(paths, texts, options, progress)
-    finally:
-        progress.close()
 
 
 def evaluate(args):
@@ -189,16 +179,8 @@ def evaluate(args):
     return add_up(args.model, tree, vectors, classes, about["logit_scale"], about["logit_bias"], args.top), status
 
 
-def whole(text):
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text} is no whole number")
-    return int(text)
-
-
 def parser():
-    summary, _, rest = __doc__.partition("Examples:")
-    p = argparse.ArgumentParser(prog="zero_shot.py", description=summary, epilog="Examples:" + rest,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = tool_parser("zero_shot.py", __doc__)
     add = p.add_argument
     add("-m", "--model", required=True, metavar="MODEL", help="the model, as clipc's -m")
     add("-i", "--images", required=True, metavar="TREE", help="a folder with one folder of pictures for each class")
@@ -206,32 +188,23 @@ def parser():
     add("--templates", metavar="FILE", help=f"a sentence around {{}} on each line; several are averaged "
                                             f"[{DEFAULT_TEMPLATE}]")
     add("-k", "--top", type=whole, default=10, metavar="N", help="confusions to show [10]")
-    add("-f", "--format", choices=("lines", "json"), default="lines", help="[lines]")
     add("--precision", choices=("f32", "bf16", "int8"), help="numbers to compute in [f32, or the packed file's]")
     add("--reference", choices=("openai", "hf", "hf-tv"), help="whose numbers to give [what the folder is]")
     add("-t", "--threads", type=whole, metavar="N", help="threads to compute with [as many as there are cores]")
     add("--batch", type=whole, default=8, metavar="N", help="pictures computed at once [8]")
-    add("--program", default=default_program(), metavar="FILE", help="clipc [build/clipc, else the path's]")
-    add("-q", "--quiet", action="store_true", help="no progress bar")
+    add_tool_options(p)
     return p
 
 
 def main(arguments=None):
     args = parser().parse_args(arguments)
-    try:
+
+    def work():
         report, status = evaluate(args)
-        sys.stdout.write((as_json if args.format == "json" else as_lines)(report))
-        sys.stdout.flush()
+        write_report((as_json if args.format == "json" else as_lines)(report))
         return status
-    except Failed as trouble:
-        if str(trouble):
-            print(f"zero_shot.py: {shown(str(trouble))}", file=sys.stderr)
-    except OSError as trouble:
-        print(f"zero_shot.py: {trouble.filename or 'output'}: {trouble.strerror}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("zero_shot.py: interrupted", file=sys.stderr)
-        return 130
-    return 2
+
+    return run_tool("zero_shot.py", work)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { SHAPE = CLI_OWN, TOWER, BATCH, TOKENS, SECONDS };
@@ -46,12 +45,6 @@ struct job {
   double *times;                  /* milliseconds of an item, [n_times] */
   size_t n_times, capacity;
 };
-
-static double now_ms(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return 1e3 * (double)time.tv_sec + 1e-6 * (double)time.tv_nsec;
-}
 
 /* ---- inputs */
 
@@ -109,7 +102,7 @@ static void measure_peak(struct job *job) {
 
 /* How far it is, on a terminal: a line that is drawn over itself, five times a second. */
 static void show_progress(const struct job *job, double left_ms, double *drawn) {
-  double time = now_ms();
+  double time = cli_now_ms();
   if (time - *drawn < 200) return;
   *drawn = time;
   fprintf(stderr, "\r%s  %zu runs, %.2f ms an item, %.0f s left\033[K", job->text ? "texts" : "images", job->n_times,
@@ -126,9 +119,9 @@ static bool measure_times(struct job *job) {
     double until = job->seconds * 1e3 * (part + 1) / PEAK_PARTS; /* of computing, the peak's time apart */
     bool last = part == PEAK_PARTS - 1;
     while (fine && (passed < until || (last && job->n_times < LEAST_RUNS))) {
-      double start = now_ms();
+      double start = cli_now_ms();
       fine = compute(job, job->batch);
-      double took = now_ms() - start;
+      double took = cli_now_ms() - start;
       passed += took;
       job->times = cli_grow(job->times, &job->capacity, job->n_times + 1, sizeof *job->times);
       job->times[job->n_times++] = took / (double)job->batch;
@@ -152,9 +145,9 @@ static bool open_model(struct job *job, const struct cli_command *command) {
 }
 
 static bool measure(struct job *job, const struct cli_command *command) {
-  double start = now_ms();
+  double start = cli_now_ms();
   if (!open_model(job, command)) return false;
-  job->open_ms = now_ms() - start;
+  job->open_ms = cli_now_ms() - start;
   size_t context = clipc_context_length(job->opened);
   if (job->text && job->tokens == 0) job->tokens = context < 77 ? context : 77;
   if (job->text && job->tokens > context) {
@@ -169,13 +162,13 @@ static bool measure(struct job *job, const struct cli_command *command) {
   job->embeddings = cli_allocate(job->batch, clipc_embedding_dimension(job->opened) * sizeof *job->embeddings);
   clipc_error error = {0};
   clipc_session_options options = {.max_batch = (int)job->batch};
-  double begun = now_ms(); /* making the inputs does not count */
+  double begun = cli_now_ms(); /* making the inputs does not count */
   if (clipc_session_open(&job->session, job->opened, &options, &error) != CLIPC_OK) {
     cli_complain("%s", error.message);
     return false;
   }
   if (!compute(job, 1)) return false;
-  job->first_ms = job->open_ms + now_ms() - begun;
+  job->first_ms = job->open_ms + cli_now_ms() - begun;
   return measure_times(job);
 }
 
@@ -250,10 +243,11 @@ static bool seconds_option(const struct cli_command *command, struct job *job, c
   return false;
 }
 
-static bool own_option(const struct cli_command *command, struct job *job, int id, const char *value) {
+static bool own_option(const struct cli_command *command, void *context, int id, const char *value) {
+  struct job *job = context;
   int choice;
   switch (id) {
-  case SHAPE: job->shape = value; return true;
+  case SHAPE: job->shape = value; break;
   case TOWER:
     choice = cli_choice(command, "tower", value, towers);
     job->text = choice == 1;
@@ -261,20 +255,12 @@ static bool own_option(const struct cli_command *command, struct job *job, int i
   case BATCH: return cli_number(command, "batch", value, 1, 4096, &job->batch);
   case TOKENS: return cli_number(command, "tokens", value, 2, 4096, &job->tokens);
   case SECONDS: return seconds_option(command, job, value);
-  default: return cli_model_option(command, &job->model, id, value);
+  default: cli_usage_error(command, "bench takes no plain argument: \"%s\"", value); return false;
   }
+  return true;
 }
 
-static int parse(const struct cli_command *command, struct job *job, int argc, char **argv) {
-  struct cli_parser parser = {.command = command, .argc = argc, .argv = argv, .next = 1};
-  const char *value;
-  int id;
-  while ((id = cli_next(&parser, &value)) != CLI_END) {
-    if (id == CLI_BAD) return CLI_FAILED;
-    if (id == CLI_HELP) return cli_help(command);
-    if (id == CLI_PLAIN) return cli_usage_error(command, "bench takes no plain argument: \"%s\"", value);
-    if (!own_option(command, job, id, value)) return CLI_FAILED;
-  }
+static int bench(const struct cli_command *command, struct job *job) {
   if (!job->shape == !job->model.folder) {
     return cli_usage_error(command, job->shape ? "bench takes a model or a shape, not both"
                                                : "bench needs a model or a shape: -m MODEL or --shape NAME");
@@ -289,7 +275,8 @@ static int parse(const struct cli_command *command, struct job *job, int argc, c
 
 static int run(const struct cli_command *command, int argc, char **argv) {
   struct job job = {.batch = 1, .seconds = 3};
-  int code = parse(command, &job, argc, argv);
+  int code = cli_parse(command, argc, argv, &job.model, own_option, &job);
+  if (code == CLI_PARSED) code = bench(command, &job);
   release(&job);
   return code;
 }

@@ -30,8 +30,7 @@ static const struct cli_option own_options[] = {
 
 struct job {
   struct cli_inputs images, labels;
-  const char **templates;
-  size_t n_templates, template_capacity;
+  struct cli_list templates;
   struct cli_model_options model;
   const char *out;
   int format;
@@ -72,7 +71,7 @@ static bool scores_make(struct scores *scores, const struct job *job, clipc_sess
     scores->shown[i] = cli_clean(label->text, label->n_bytes);
     size_t columns = cli_columns(scores->shown[i]);
     if (columns > scores->widest) scores->widest = columns;
-    if (clipc_embed_prompts(session, label->text, job->templates, job->n_templates,
+    if (clipc_embed_prompts(session, label->text, job->templates.items, job->templates.n,
                             scores->labels + i * dimension, &error) != CLIPC_OK) {
       cli_progress_clear(&progress);
       cli_complain("label \"%s\": %s", label->text, error.message);
@@ -175,14 +174,14 @@ static int classify_all(const struct job *job, const clipc_model *model, struct 
     cli_progress_step(&progress, index + 1, n_failed);
   }
   cli_progress_clear(&progress);
-  if (!cli_flow_was_stopped()) return code;
+  if (!cli_was_stopped()) return code;
   cli_complain("stopped: %zu of %zu pictures are done", n_done, job->images.n);
   return CLI_STOPPED;
 }
 
 /* The labels' vectors, by a session that is gone before the pictures come. */
 static bool embed_labels(struct scores *scores, const struct job *job, clipc_model *model) {
-  clipc_session_options options = {.max_batch = (int)(job->most < job->n_templates ? job->most : job->n_templates)};
+  clipc_session_options options = {.max_batch = (int)(job->most < job->templates.n ? job->most : job->templates.n)};
   clipc_session *session;
   clipc_error error = {0};
   if (clipc_session_open(&session, model, &options, &error) != CLIPC_OK) {
@@ -195,12 +194,9 @@ static bool embed_labels(struct scores *scores, const struct job *job, clipc_mod
 }
 
 static int classify(const struct cli_command *command, struct job *job) {
-  static const char *const usual[] = {"a photo of a {}"};
-  if (job->n_templates == 0) {
-    job->templates = cli_grow(NULL, &job->template_capacity, 1, sizeof *job->templates);
-    job->templates[job->n_templates++] = usual[0];
-  }
-  size_t most = job->most < job->images.n ? (size_t)job->most : job->images.n;
+  if (job->images.n == 0) return cli_usage_error(command, "nothing to classify: give --image, --url or --base64");
+  if (job->labels.n == 0) return cli_usage_error(command, "no labels to choose from: give --label");
+  if (job->templates.n == 0) cli_list_add(&job->templates, "a photo of a {}");
   clipc_model *model = NULL;
   struct cli_flow flow = {0};
   struct scores scores = {0};
@@ -208,7 +204,7 @@ static int classify(const struct cli_command *command, struct job *job) {
   int code = CLI_FAILED;
   if (!cli_model_open(&model, command, &job->model, CLIPC_TOWER_IMAGE | CLIPC_TOWER_TEXT)) goto done;
   if (!embed_labels(&scores, job, model)) goto done;
-  if (!cli_flow_open(&flow, model, &job->images, most, false, &job->model)) goto done;
+  if (!cli_flow_open(&flow, model, &job->images, job->most, false, &job->model)) goto done;
   if (!cli_output_open(&output, job->out)) goto done;
   code = classify_all(job, model, &flow, &scores, &output);
   if (!cli_output_close(&output, true)) code = CLI_FAILED;
@@ -219,54 +215,41 @@ done:
   return code;
 }
 
-/* Takes one of the command's own options; false when it is wrong. */
-static bool own_option(const struct cli_command *command, struct job *job, int id, const char *value) {
+static bool own_option(const struct cli_command *command, void *context, int id, const char *value) {
+  struct job *job = context;
+  if (id == CLI_PLAIN && strcmp(value, "-") == 0) id = IMAGE;
+  if (id == IMAGE || id == URL || id == BASE64) job->images.used_stdin |= job->labels.used_stdin;
   switch (id) {
   case IMAGE: return cli_add_image(&job->images, value);
   case URL: return cli_add_remote(&job->images, CLIPC_INPUT_URL, value);
   case BASE64: return cli_add_remote(&job->images, CLIPC_INPUT_BASE64, value);
-  case LABEL: cli_add_text(&job->labels, value, strlen(value)); return true;
+  case LABEL: cli_add_text(&job->labels, value, strlen(value)); break;
   case LABELS: job->labels.used_stdin = job->images.used_stdin; return cli_add_lines(&job->labels, value, true);
   case TEMPLATE:
     if (strstr(value, "{}") == NULL) {
       cli_usage_error(command, "--template \"%s\" has no {} where the label goes", value);
       return false;
     }
-    job->templates = cli_grow(job->templates, &job->template_capacity, job->n_templates + 1, sizeof *job->templates);
-    job->templates[job->n_templates++] = value;
-    return true;
+    cli_list_add(&job->templates, value);
+    break;
   case TOP: return cli_number(command, "top", value, 1, INT64_MAX, &job->top);
   case FORMAT: return (job->format = cli_choice(command, "format", value, formats)) >= 0;
-  case OUT: job->out = value; return true;
+  case OUT: job->out = value; break;
   case BATCH: return cli_number(command, "batch", value, 1, 4096, &job->most);
-  default: return cli_model_option(command, &job->model, id, value);
+  default:
+    cli_usage_error(command, "\"%s\" needs to be told what it is: --image or --label before it", value);
+    return false;
   }
-}
-
-static int parse(const struct cli_command *command, struct job *job, int argc, char **argv) {
-  struct cli_parser parser = {.command = command, .argc = argc, .argv = argv, .next = 1};
-  const char *value;
-  int id;
-  while ((id = cli_next(&parser, &value)) != CLI_END) {
-    if (id == CLI_BAD) return CLI_FAILED;
-    if (id == CLI_HELP) return cli_help(command);
-    if (id == CLI_PLAIN && strcmp(value, "-") != 0) {
-      return cli_usage_error(command, "\"%s\" needs to be told what it is: --image or --label before it", value);
-    }
-    if (id == IMAGE || id == URL || id == BASE64 || id == CLI_PLAIN) job->images.used_stdin |= job->labels.used_stdin;
-    if (!own_option(command, job, id == CLI_PLAIN ? IMAGE : id, value)) return CLI_FAILED;
-  }
-  if (job->images.n == 0) return cli_usage_error(command, "nothing to classify: give --image, --url or --base64");
-  if (job->labels.n == 0) return cli_usage_error(command, "no labels to choose from: give --label");
-  return classify(command, job);
+  return true;
 }
 
 static int run(const struct cli_command *command, int argc, char **argv) {
   struct job job = {.most = 8, .top = INT64_MAX};
-  int code = parse(command, &job, argc, argv);
+  int code = cli_parse(command, argc, argv, &job.model, own_option, &job);
+  if (code == CLI_PARSED) code = classify(command, &job);
   cli_inputs_free(&job.images);
   cli_inputs_free(&job.labels);
-  free(job.templates);
+  free(job.templates.items);
   cli_model_options_free(&job.model);
   return code;
 }

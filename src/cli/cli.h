@@ -34,7 +34,7 @@ struct cli_command {
 };
 
 extern const struct cli_command cli_embed, cli_classify, cli_tokenize, cli_preprocess, cli_decode, cli_inspect,
-    cli_pack, cli_convert, cli_search, cli_quality, cli_zeroshot_eval, cli_bench, cli_pull, cli_version;
+    cli_layers, cli_pack, cli_convert, cli_search, cli_quality, cli_zeroshot_eval, cli_bench, cli_pull, cli_version;
 
 /* Prints a command's help on stdout; returns the exit code. */
 int cli_help(const struct cli_command *command);
@@ -83,5 +83,21 @@ size_t cli_bar(char *out, size_t n_columns, double fraction, bool blocks);
 void *cli_allocate(size_t n, size_t size);                             /* zeroed; n * size = 0 gives a valid pointer */
 void *cli_grow(void *memory, size_t *capacity, size_t n, size_t size); /* room for n items, by doubling */
 char *cli_copy(const char *text, size_t n);
+
+/* Texts that are not its own, such as the values of an option that may be repeated. Zero it to start with. */
+struct cli_list {
+  const char **items;
+  size_t n, capacity;
+};
+void cli_list_add(struct cli_list *list, const char *item);
+
+/* ---- time and interruption (terminal.c) */
+
+double cli_now_ms(void); /* of a clock that only runs forward */
+
+/* From now on a signal, such as SIGINT of Ctrl-C, does no more than be told of by cli_was_stopped; a second one ends
+ * the program at once. SIGHUP that is ignored, as under nohup, stays so. */
+void cli_catch_stop(int signal_number);
+bool cli_was_stopped(void);
 
 #endif

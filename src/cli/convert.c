@@ -1,6 +1,6 @@
 /* clipc convert: a model folder as a new folder: other types of weights, shards, one tower alone.
- * In: a folder with safetensors. Out: a folder of the same kind, which appears when all of it is there. Ctrl-C leaves
- * nothing behind. */
+ * In: a folder with safetensors. Out: a folder of the same kind, which appears when all of it is there. Ctrl-C, and
+ * being told to end, leave nothing behind. */
 #include "cli/options.h"
 #include "cli/output.h"
 #include "cli/progress.h"
@@ -24,19 +24,12 @@ static const struct cli_option own_options[] = {
     {0},
 };
 
-static volatile sig_atomic_t convert_stopped;
-
-static void stop_converting(int signal_number) {
-  (void)signal_number;
-  convert_stopped = 1;
-}
-
 /* Shows megabytes; other than 0 ends it. */
 static int show_progress(void *context, uint64_t n_done, uint64_t n_bytes) {
   struct cli_progress *progress = context;
   if (progress->what == NULL) cli_progress_start(progress, "converting, MB", (size_t)(n_bytes / 1000000));
   cli_progress_step(progress, (size_t)(n_done / 1000000), 0);
-  return convert_stopped != 0;
+  return cli_was_stopped();
 }
 
 static int report(const char *out, const clipc_conversion *made) {
@@ -49,48 +42,46 @@ static int report(const char *out, const clipc_conversion *made) {
   return cli_output_close(&output, true) ? CLI_OK : CLI_FAILED;
 }
 
-static int convert(const char *folder, const char *out, clipc_convert_options *options) {
+struct job {
+  const char *folder, *out;
+  clipc_convert_options options;
+};
+
+static int convert(const struct cli_command *command, struct job *job) {
+  if (job->folder == NULL) return cli_usage_error(command, "convert needs a model: -m DIR");
+  if (job->out == NULL) return cli_usage_error(command, "convert needs a folder to make: -o DIR");
   struct cli_progress progress = {0};
   clipc_conversion made;
   clipc_error error = {0};
-  struct sigaction action = {.sa_handler = stop_converting, .sa_flags = (int)SA_RESETHAND};
-  sigaction(SIGINT, &action, NULL);
-  options->progress = show_progress;
-  options->context = &progress;
-  clipc_status status = clipc_convert(folder, out, options, &made, &error);
+  cli_catch_stop(SIGINT), cli_catch_stop(SIGTERM), cli_catch_stop(SIGHUP);
+  job->options.progress = show_progress;
+  job->options.context = &progress;
+  clipc_status status = clipc_convert(job->folder, job->out, &job->options, &made, &error);
   cli_progress_clear(&progress);
-  if (status == CLIPC_OK) return report(out, &made);
+  if (status == CLIPC_OK) return report(job->out, &made);
   cli_complain("%s", error.message);
   return status == CLIPC_E_CANCELLED ? CLI_STOPPED : CLI_FAILED;
 }
 
-static int run(const struct cli_command *command, int argc, char **argv) {
-  struct cli_parser parser = {.command = command, .argc = argc, .argv = argv, .next = 1};
-  clipc_convert_options options = {0};
-  const char *folder = NULL, *out = NULL, *value;
-  int id, choice;
-  while ((id = cli_next(&parser, &value)) != CLI_END) {
-    switch (id) {
-    case CLI_BAD: return CLI_FAILED;
-    case CLI_HELP: return cli_help(command);
-    case MODEL: folder = value; break;
-    case OUT: out = value; break;
-    case TYPE:
-      if ((choice = cli_choice(command, "precision", value, types)) < 0) return CLI_FAILED;
-      options.type = (clipc_weights_type)choice;
-      break;
-    case TOWER:
-      if ((options.towers = cli_choice(command, "towers", value, towers)) < 0) return CLI_FAILED;
-      break;
-    case SHARD_BYTES:
-      if (!cli_number(command, "shard-bytes", value, 1, INT64_MAX, &options.shard_bytes)) return CLI_FAILED;
-      break;
-    default: return cli_usage_error(command, "what is \"%s\"? The folders are given as -m DIR -o DIR", value);
-    }
+static bool own_option(const struct cli_command *command, void *context, int id, const char *value) {
+  struct job *job = context;
+  int choice = 0;
+  switch (id) {
+  case MODEL: job->folder = value; return true;
+  case OUT: job->out = value; return true;
+  case TYPE:
+    if ((choice = cli_choice(command, "precision", value, types)) >= 0) job->options.type = (clipc_weights_type)choice;
+    return choice >= 0;
+  case TOWER: return (job->options.towers = cli_choice(command, "towers", value, towers)) >= 0;
+  case SHARD_BYTES: return cli_number(command, "shard-bytes", value, 1, INT64_MAX, &job->options.shard_bytes);
+  default: cli_usage_error(command, "what is \"%s\"? The folders are given as -m DIR -o DIR", value); return false;
   }
-  if (folder == NULL) return cli_usage_error(command, "convert needs a model: -m DIR");
-  if (out == NULL) return cli_usage_error(command, "convert needs a folder to make: -o DIR");
-  return convert(folder, out, &options);
+}
+
+static int run(const struct cli_command *command, int argc, char **argv) {
+  struct job job = {0};
+  int code = cli_parse(command, argc, argv, NULL, own_option, &job);
+  return code == CLI_PARSED ? convert(command, &job) : code;
 }
 
 const struct cli_command cli_convert = {

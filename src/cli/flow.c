@@ -1,5 +1,5 @@
-/* Inputs to embeddings on the scheduler. A window of requests is under way; the oldest is waited for, the next one made.
- * In: cli_inputs. Out: one vector or clipc_error for each. Ctrl-C cancels what is not done. */
+/* Inputs to embeddings on the scheduler. A window of requests is under way; the oldest is waited for, the next one
+ * made. In: cli_inputs. Out: one vector or clipc_error for each. Ctrl-C cancels what is not done. */
 #include "cli/flow.h"
 
 #include <signal.h>
@@ -9,22 +9,14 @@
 
 enum { FLOW_AHEAD = 64, FLOW_LOOK_MS = 100 };
 
-static volatile sig_atomic_t flow_stopped;
-
-static void stop_flow(int signal_number) {
-  (void)signal_number;
-  flow_stopped = 1;
-}
-
-bool cli_flow_was_stopped(void) { return flow_stopped != 0; }
-
 struct flow_source {
   clipc_model *model;
   clipc_session_options session;
 };
 
 /* The model is open already: it may have been refused, which must come before any output. */
-static int lend_model(clipc_task *task, void *frame, const clipc_loader *loader, clipc_engine *engine, clipc_error *error) {
+static int lend_model(clipc_task *task, void *frame, const clipc_loader *loader, clipc_engine *engine,
+                      clipc_error *error) {
   (void)task, (void)frame;
   const struct flow_source *source = loader->source;
   return clipc_model_engine(engine, source->model, &source->session, error);
@@ -36,20 +28,21 @@ static bool complain_and_close(struct cli_flow *flow, const clipc_error *error) 
   return false;
 }
 
-bool cli_flow_open(struct cli_flow *flow, clipc_model *model, const struct cli_inputs *inputs, size_t most, bool raw,
+bool cli_flow_open(struct cli_flow *flow, clipc_model *model, const struct cli_inputs *inputs, uint64_t most, bool raw,
                    const struct cli_model_options *options) {
   static struct flow_source source; /* one flow at a time; read whenever the engine is loaded */
-  *flow = (struct cli_flow){.inputs = inputs, .n_window = 2 * most + FLOW_AHEAD};
+  if (most > inputs->n) most = inputs->n;
+  *flow = (struct cli_flow){.inputs = inputs, .n_window = 2 * (size_t)most + FLOW_AHEAD};
   if (flow->n_window > inputs->n) flow->n_window = inputs->n;
   source = (struct flow_source){.model = model, .session = {.max_batch = (int)most, .raw = raw}};
   clipc_runtime_options runtime = {
       .n_threads = clipc_model_threads(model),
-      .fetch = {.allow = options->allow,
-                .n_allow = options->n_allow,
+      .fetch = {.allow = options->allow.items,
+                .n_allow = options->allow.n,
                 .max_bytes = options->options.limits.max_image_bytes,
                 .total_timeout_ms = (int)options->timeout_s * 1000},
   };
-  clipc_registry_options registry = {.max_batch = most, .request_timeout_ms = -1, .max_workers = 2};
+  clipc_registry_options registry = {.max_batch = (size_t)most, .request_timeout_ms = -1, .max_workers = 2};
   size_t *capacities[] = {&registry.image_embed_queue_capacity, &registry.text_embed_queue_capacity,
                           &registry.url_queue_capacity, &registry.base64_queue_capacity};
   for (size_t i = 0; i < sizeof capacities / sizeof *capacities; i++) *capacities[i] = flow->n_window + 1;
@@ -61,8 +54,7 @@ bool cli_flow_open(struct cli_flow *flow, clipc_model *model, const struct cli_i
                          &loader, &error) != CLIPC_OK)
     return complain_and_close(flow, &error);
   flow->window = cli_allocate(flow->n_window, sizeof *flow->window);
-  struct sigaction action = {.sa_handler = stop_flow, .sa_flags = (int)SA_RESETHAND};
-  sigaction(SIGINT, &action, NULL);
+  cli_catch_stop(SIGINT);
   return true;
 }
 
@@ -93,7 +85,7 @@ bool cli_flow_next(struct cli_flow *flow, size_t *index, const float **embedding
   clipc_pending_close(flow->current);
   flow->current = NULL;
   for (;;) {
-    if (!flow_stopped) fill_window(flow);
+    if (!cli_was_stopped()) fill_window(flow);
     if (flow->next == flow->submitted) return false;
     *index = flow->next;
     *embedding = NULL;
@@ -107,13 +99,13 @@ bool cli_flow_next(struct cli_flow *flow, size_t *index, const float **embedding
       return true;
     }
     while (!clipc_pending_done(pending)) {
-      if (flow_stopped) stop_window(flow);
+      if (cli_was_stopped()) stop_window(flow);
       clipc_pending_wait(pending, FLOW_LOOK_MS, NULL);
     }
     flow->next++;
     clipc_pending_status(pending, error);
     if (error->status == CLIPC_OK) *embedding = clipc_pending_result(pending)->embeddings;
-    if (error->status != CLIPC_E_CANCELLED || !flow_stopped) return true;
+    if (error->status != CLIPC_E_CANCELLED || !cli_was_stopped()) return true;
     clipc_pending_close(pending);
     flow->current = NULL;
   }

@@ -21,7 +21,9 @@ static struct cli_input *add(struct cli_inputs *inputs, clipc_input_kind kind, c
   return item;
 }
 
-void cli_add_text(struct cli_inputs *inputs, const char *text, size_t n_bytes) { add(inputs, CLIPC_INPUT_TEXT, text, n_bytes); }
+void cli_add_text(struct cli_inputs *inputs, const char *text, size_t n_bytes) {
+  add(inputs, CLIPC_INPUT_TEXT, text, n_bytes);
+}
 
 static bool is_folder(const char *path) {
   struct stat status;
@@ -156,6 +158,13 @@ bool cli_add_lines(struct cli_inputs *inputs, const char *path, bool labels) {
   return add_list(inputs, path, CLIPC_INPUT_TEXT, !labels);
 }
 
+int cli_towers_of(const struct cli_inputs *inputs) {
+  int towers = 0;
+  for (size_t i = 0; i < inputs->n; i++)
+    towers |= inputs->items[i].kind == CLIPC_INPUT_TEXT ? CLIPC_TOWER_TEXT : CLIPC_TOWER_IMAGE;
+  return towers;
+}
+
 void cli_inputs_free(struct cli_inputs *inputs) {
   for (size_t i = 0; i < inputs->n; i++) free(inputs->items[i].text);
   free(inputs->items);
@@ -178,7 +187,8 @@ void cli_complain_of(const struct cli_input *input, const clipc_error *error) {
   }
   char *clean = cli_clean(input->text, input->n_bytes);
   size_t n = cli_fit(clean, MOST_COLUMNS);
-  cli_complain("%s \"%.*s%s\": %s", input->kind == CLIPC_INPUT_TEXT ? "text" : "base64", (int)n, clean, clean[n] != '\0' ? "..." : "", error->message);
+  cli_complain("%s \"%.*s%s\": %s", input->kind == CLIPC_INPUT_TEXT ? "text" : "base64", (int)n, clean,
+               clean[n] != '\0' ? "..." : "", error->message);
   free(clean);
 }
 

@@ -33,6 +33,9 @@ void cli_add_text(struct cli_inputs *inputs, const char *text, size_t n_bytes);
  * order mark is dropped, and NUL bytes may stand in for the ends of lines. */
 bool cli_add_lines(struct cli_inputs *inputs, const char *path, bool labels);
 
+/* The towers that these inputs need: CLIPC_TOWER_IMAGE, CLIPC_TOWER_TEXT or both. */
+int cli_towers_of(const struct cli_inputs *inputs);
+
 void cli_inputs_free(struct cli_inputs *inputs);
 
 /* A line on stderr that names the input and what befell it. */

@@ -328,48 +328,49 @@ static bool write_tensors(struct cli_output *output, const struct cli_model_opti
   return true;
 }
 
-static int inspect(const struct cli_command *command, const struct cli_model_options *options, int format,
-                   bool tensors) {
+struct job {
+  struct cli_model_options model;
+  int format;
+  bool tensors;
+};
+
+static int inspect(const struct cli_command *command, const struct job *job) {
   char fingerprint[CLIPC_FINGERPRINT_BYTES];
   clipc_model *model;
   clipc_error error = {0};
   struct cli_output output;
-  if (!cli_model_open(&model, command, options, 0)) return CLI_FAILED;
+  if (!cli_model_open(&model, command, &job->model, 0)) return CLI_FAILED;
   if (clipc_model_fingerprint(model, fingerprint, &error) != CLIPC_OK) {
     cli_complain("%s", error.message);
     clipc_model_close(model);
     return CLI_FAILED;
   }
   cli_output_open(&output, NULL);
-  (format == JSON ? print_json : print_lines)(&output, model, options->folder, fingerprint);
+  (job->format == JSON ? print_json : print_lines)(&output, model, job->model.folder, fingerprint);
   clipc_model_close(model);
-  bool fine = !tensors || write_tensors(&output, options, format);
-  if (format == JSON) cli_print(&output, "}\n");
+  bool fine = !job->tensors || write_tensors(&output, &job->model, job->format);
+  if (job->format == JSON) cli_print(&output, "}\n");
   return cli_output_close(&output, true) && fine ? CLI_OK : CLI_FAILED;
 }
 
-static int run(const struct cli_command *command, int argc, char **argv) {
-  struct cli_parser parser = {.command = command, .argc = argc, .argv = argv, .next = 1};
-  struct cli_model_options options = {0};
-  int format = LINES, id;
-  bool tensors = false;
-  const char *value;
-  while ((id = cli_next(&parser, &value)) != CLI_END) {
-    if (id == CLI_BAD) return CLI_FAILED;
-    if (id == CLI_HELP) return cli_help(command);
-    if (id == CLI_PLAIN && options.folder == NULL) {
-      options.folder = value; /* there is nothing else that it could be */
-    } else if (id == CLI_PLAIN) {
-      return cli_usage_error(command, "inspect takes one model: %s or %s", options.folder, value);
-    } else if (id == TENSORS) {
-      tensors = true;
-    } else if (id == FORMAT) {
-      if ((format = cli_choice(command, "format", value, formats)) < 0) return CLI_FAILED;
-    } else if (!cli_model_option(command, &options, id, value)) {
-      return CLI_FAILED;
-    }
+static bool own_option(const struct cli_command *command, void *context, int id, const char *value) {
+  struct job *job = context;
+  if (id == CLI_PLAIN && job->model.folder != NULL) {
+    cli_usage_error(command, "inspect takes one model: %s or %s", job->model.folder, value);
+    return false;
   }
-  return inspect(command, &options, format, tensors);
+  switch (id) {
+  case TENSORS: job->tensors = true; break;
+  case FORMAT: return (job->format = cli_choice(command, "format", value, formats)) >= 0;
+  default: job->model.folder = value; /* there is nothing else that it could be */
+  }
+  return true;
+}
+
+static int run(const struct cli_command *command, int argc, char **argv) {
+  struct job job = {0};
+  int code = cli_parse(command, argc, argv, &job.model, own_option, &job);
+  return code == CLI_PARSED ? inspect(command, &job) : code;
 }
 
 const struct cli_command cli_inspect = {

@@ -4,12 +4,14 @@
 #include "cli/output.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
-static const struct cli_command *const commands[] = {
-    &cli_embed, &cli_search,  &cli_classify, &cli_tokenize,      &cli_preprocess, &cli_decode, &cli_inspect,
-    &cli_pack,  &cli_convert, &cli_quality,  &cli_zeroshot_eval, &cli_bench,      &cli_pull,   &cli_version};
+static const struct cli_command *const commands[] = {&cli_embed,      &cli_search,  &cli_classify, &cli_tokenize,
+                                                     &cli_preprocess, &cli_decode,  &cli_inspect,  &cli_layers,
+                                                     &cli_pack,       &cli_convert, &cli_quality,  &cli_zeroshot_eval,
+                                                     &cli_bench,      &cli_pull,    &cli_version};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static const struct cli_command *find_command(const char *name) {
@@ -109,6 +111,7 @@ static void fill_standard_descriptors(void) {
 
 int main(int argc, char **argv) {
   fill_standard_descriptors();
+  signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is told of like a full disk */
   if (argc < 2) {
     struct cli_output output = {.stream = stderr, .name = "standard error"};
     print_usage(&output);

@@ -270,26 +270,9 @@ static bool tier_option(const struct cli_command *command, clipc_options *option
   return choice >= 0;
 }
 
-/* A limit or a count of threads: 0 asks the library for its own choice. */
-static bool number_option(const struct cli_command *command, struct cli_model_options *model, int id,
-                          const char *value) {
-  uint64_t number = 0;
-  if (id == OPTION_THREADS) {
-    if (!cli_number(command, "threads", value, 0, 1024, &number)) return false;
-    model->options.n_threads = (int)number;
-  } else if (id == OPTION_TIMEOUT) {
-    return cli_number(command, "timeout", value, 1, 86400, &model->timeout_s);
-  } else if (id == OPTION_MAX_PIXELS) {
-    if (!cli_number(command, "max-pixels", value, 1, INT64_MAX, &number)) return false;
-    model->options.limits.max_image_pixels = number;
-  } else {
-    if (!cli_number(command, "max-bytes", value, 1, INT64_MAX, &number)) return false;
-    model->options.limits.max_image_bytes = number;
-  }
-  return true;
-}
-
 bool cli_model_option(const struct cli_command *command, struct cli_model_options *model, int id, const char *value) {
+  clipc_limits *limits = &model->options.limits;
+  uint64_t number = 0;
   int choice;
   switch (id) {
   case OPTION_MODEL: model->folder = cli_hub_model(value); return true;
@@ -315,17 +298,34 @@ bool cli_model_option(const struct cli_command *command, struct cli_model_option
     if (choice >= 0) model->options.alpha = (clipc_alpha)choice;
     return choice >= 0;
   case OPTION_REFUSE_REPACK: model->options.refuse_repack = 1; return true;
-  case OPTION_ALLOW:
-    model->allow = cli_grow(model->allow, &model->allow_capacity, model->n_allow + 1, sizeof *model->allow);
-    model->allow[model->n_allow++] = value;
+  case OPTION_THREADS: /* 0 asks the library for its own choice */
+    if (!cli_number(command, "threads", value, 0, 1024, &number)) return false;
+    model->options.n_threads = (int)number;
     return true;
+  case OPTION_MAX_PIXELS: return cli_number(command, "max-pixels", value, 1, INT64_MAX, &limits->max_image_pixels);
+  case OPTION_MAX_BYTES: return cli_number(command, "max-bytes", value, 1, INT64_MAX, &limits->max_image_bytes);
+  case OPTION_TIMEOUT: return cli_number(command, "timeout", value, 1, 86400, &model->timeout_s);
+  case OPTION_ALLOW: cli_list_add(&model->allow, value); return true;
   case OPTION_EXIF: model->options.apply_exif = 1; return true;
-  case OPTION_READ_WEIGHTS: model->options.read_weights = 1; return true;
-  default: return number_option(command, model, id, value);
+  default: model->options.read_weights = 1; return true;
   }
 }
 
-void cli_model_options_free(struct cli_model_options *model) { free(model->allow); }
+void cli_model_options_free(struct cli_model_options *model) { free(model->allow.items); }
+
+int cli_parse(const struct cli_command *command, int argc, char **argv, struct cli_model_options *model, cli_take *take,
+              void *job) {
+  struct cli_parser parser = {.command = command, .argc = argc, .argv = argv, .next = 1};
+  const char *value;
+  int id;
+  while ((id = cli_next(&parser, &value)) != CLI_END) {
+    if (id == CLI_BAD) return CLI_FAILED;
+    if (id == CLI_HELP) return cli_help(command);
+    bool shared = id >= CLI_SHARED && id < CLI_OWN;
+    if (!(shared ? cli_model_option(command, model, id, value) : take(command, job, id, value))) return CLI_FAILED;
+  }
+  return CLI_PARSED;
+}
 
 bool cli_model_open(clipc_model **out, const struct cli_command *command, const struct cli_model_options *model,
                     int towers) {

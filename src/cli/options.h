@@ -51,14 +51,23 @@ void cli_each_option(const struct cli_command *command, void (*visit)(const stru
 struct cli_model_options {
   const char *folder;
   clipc_options options;
-  const char **allow; /* "host:port" that may be fetched from although they are private */
-  size_t n_allow, allow_capacity;
-  uint64_t timeout_s; /* of a fetch; 0 = the library's */
+  struct cli_list allow; /* "host:port" that may be fetched from although they are private */
+  uint64_t timeout_s;    /* of a fetch; 0 = the library's */
 };
 void cli_model_options_free(struct cli_model_options *model);
 
 /* Takes an option of the shared groups; complains and returns false when its value is wrong. */
 bool cli_model_option(const struct cli_command *command, struct cli_model_options *model, int id, const char *value);
+
+/* Takes an option of the command's own or, as CLI_PLAIN, an argument that is none, into the command's job; complains
+ * and returns false when it is wrong. */
+typedef bool cli_take(const struct cli_command *command, void *job, int id, const char *value);
+
+/* Reads a whole command line: shared options into model, the rest by take into job. Returns CLI_PARSED, or the exit
+ * code where there is no more to do. */
+enum { CLI_PARSED = -1 };
+int cli_parse(const struct cli_command *command, int argc, char **argv, struct cli_model_options *model, cli_take *take,
+              void *job);
 
 /* Opens the model with these towers; complains and returns false when it cannot. */
 bool cli_model_open(clipc_model **out, const struct cli_command *command, const struct cli_model_options *model,

@@ -55,37 +55,65 @@ static int report(const clipc_model *model, const char *path) {
   return cli_output_close(&output, true) ? CLI_OK : CLI_FAILED;
 }
 
-static int run(const struct cli_command *command, int argc, char **argv) {
-  struct cli_parser parser = {.command = command, .argc = argc, .argv = argv, .next = 1};
-  struct cli_model_options options = {0};
-  const char *out = NULL, *value;
-  int tower = 0, id;
-  while ((id = cli_next(&parser, &value)) != CLI_END) {
-    if (id == CLI_BAD) return CLI_FAILED;
-    if (id == CLI_HELP) return cli_help(command);
-    if (id == CLI_PLAIN) return cli_usage_error(command, "what is \"%s\"? The model is given as -m DIR", value);
-    if (id == OUT) {
-      out = value;
-    } else if (id == TOWER) {
-      if ((tower = cli_choice(command, "tower", value, towers)) < 0) return CLI_FAILED;
-    } else if (!cli_model_option(command, &options, id, value)) {
-      return CLI_FAILED;
-    }
-  }
-  if (out == NULL) return cli_usage_error(command, "pack needs a file to write: -o FILE");
-  if (strcmp(out, "-") == 0)
+static bool is_packed(const char *path) {
+  clipc_error error = {0};
+  clipc_model *model = NULL;
+  bool packed = clipc_model_open(&model, path, NULL, &error) == CLIPC_OK;
+  clipc_model_close(model);
+  return packed;
+}
+
+/* Whether a file that the model is made of would be replaced. */
+static bool is_of_model(const char *path, const char *folder) {
+  const char *slash = strrchr(path, '/');
+  char *parent = slash != NULL ? cli_copy(path, (size_t)(slash + 1 - path)) : cli_copy(".", 1);
+  struct stat file, there, model;
+  bool inside = stat(path, &file) == 0 && S_ISREG(file.st_mode) && stat(parent, &there) == 0 &&
+                stat(folder, &model) == 0 && there.st_ino == model.st_ino && there.st_dev == model.st_dev;
+  free(parent);
+  return inside && !is_packed(path);
+}
+
+struct job {
+  struct cli_model_options model;
+  const char *out;
+  int tower;
+};
+
+static int pack(const struct cli_command *command, const struct job *job) {
+  if (job->out == NULL) return cli_usage_error(command, "pack needs a file to write: -o FILE");
+  if (strcmp(job->out, "-") == 0)
     return cli_usage_error(command, "a packed file is mapped, so it cannot be a stream: -o FILE");
+  if (job->model.folder != NULL && is_of_model(job->out, job->model.folder)) {
+    cli_complain("%s: is a file of the model; a packed file needs a name of its own", job->out);
+    return CLI_FAILED;
+  }
   clipc_model *model;
   clipc_error error = {0};
-  if (options.folder != NULL) show("reading ", options.folder);
-  bool done = cli_model_open(&model, command, &options, tower);
-  if (done) show("writing ", out);
-  done = done && clipc_model_pack(model, out, &error) == CLIPC_OK;
+  if (job->model.folder != NULL) show("reading ", job->model.folder);
+  bool done = cli_model_open(&model, command, &job->model, job->tower);
+  if (done) show("writing ", job->out);
+  done = done && clipc_model_pack(model, job->out, &error) == CLIPC_OK;
   show("", "");
   if (error.status != CLIPC_OK) cli_complain("%s", error.message);
-  int code = done ? report(model, out) : CLI_FAILED;
+  int code = done ? report(model, job->out) : CLI_FAILED;
   clipc_model_close(model);
   return code;
+}
+
+static bool own_option(const struct cli_command *command, void *context, int id, const char *value) {
+  struct job *job = context;
+  switch (id) {
+  case OUT: job->out = value; return true;
+  case TOWER: return (job->tower = cli_choice(command, "tower", value, towers)) >= 0;
+  default: cli_usage_error(command, "what is \"%s\"? The model is given as -m DIR", value); return false;
+  }
+}
+
+static int run(const struct cli_command *command, int argc, char **argv) {
+  struct job job = {0};
+  int code = cli_parse(command, argc, argv, &job.model, own_option, &job);
+  return code == CLI_PARSED ? pack(command, &job) : code;
 }
 
 const struct cli_command cli_pack = {

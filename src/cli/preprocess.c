@@ -21,39 +21,35 @@ struct request {
   struct cli_model_options model;
 };
 
-/* Reads the command line of both commands. Returns -1 when there is work to do, else the exit code. */
-static int parse(struct request *request, const struct cli_command *command, int argc, char **argv) {
-  struct cli_parser parser = {.command = command, .argc = argc, .argv = argv, .next = 1};
-  const char *value;
-  int id;
-  *request = (struct request){0};
-  while ((id = cli_next(&parser, &value)) != CLI_END) {
-    if (id == CLI_BAD) return CLI_FAILED;
-    if (id == CLI_HELP) return cli_help(command);
-    if (id == CLI_PLAIN) return cli_usage_error(command, "what is \"%s\"? A picture is given as --image FILE", value);
-    if (id == IMAGE && request->image != NULL) {
-      return cli_usage_error(command, "%s takes one picture: %s or %s", command->name, request->image, value);
-    }
-    if (id == IMAGE) {
-      request->image = value;
-    } else if (id == OUT) {
-      request->out = value;
-    } else if (!cli_model_option(command, &request->model, id, value)) {
-      return CLI_FAILED;
-    }
+static bool own_option(const struct cli_command *command, void *context, int id, const char *value) {
+  struct request *request = context;
+  if (id == IMAGE && request->image != NULL) {
+    cli_usage_error(command, "%s takes one picture: %s or %s", command->name, request->image, value);
+    return false;
   }
+  switch (id) {
+  case IMAGE: request->image = value; return true;
+  case OUT: request->out = value; return true;
+  default: cli_usage_error(command, "what is \"%s\"? A picture is given as --image FILE", value); return false;
+  }
+}
+
+/* Reads the command line of both commands. Returns CLI_PARSED, or the exit code. */
+static int parse(struct request *request, const struct cli_command *command, int argc, char **argv) {
+  *request = (struct request){0};
+  int code = cli_parse(command, argc, argv, &request->model, own_option, request);
+  if (code != CLI_PARSED) return code;
   if (request->image == NULL) return cli_usage_error(command, "%s needs a picture: --image FILE", command->name);
   if (request->out == NULL) return cli_usage_error(command, "%s needs a file to write: -o FILE", command->name);
-  if (strcmp(request->out, "-") == 0 && isatty(STDOUT_FILENO)) {
+  if (strcmp(request->out, "-") == 0 && isatty(STDOUT_FILENO))
     return cli_usage_error(command, "a terminal cannot show the result: give -o FILE");
-  }
-  return -1;
+  return CLI_PARSED;
 }
 
 static int run_preprocess(const struct cli_command *command, int argc, char **argv) {
   struct request request;
   int code = parse(&request, command, argc, argv);
-  if (code >= 0) return code;
+  if (code != CLI_PARSED) return code;
   clipc_model *model;
   if (!cli_model_open(&model, command, &request.model, CLIPC_TOWER_IMAGE)) return CLI_FAILED;
   const size_t height = (size_t)clipc_image_height(model), width = (size_t)clipc_image_width(model);
@@ -79,7 +75,7 @@ static int run_preprocess(const struct cli_command *command, int argc, char **ar
 static int run_decode(const struct cli_command *command, int argc, char **argv) {
   struct request request;
   int code = parse(&request, command, argc, argv);
-  if (code >= 0) return code;
+  if (code != CLI_PARSED) return code;
   clipc_picture picture;
   clipc_image image = clipc_image_path(request.image);
   clipc_error error = {0};

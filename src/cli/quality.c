@@ -9,7 +9,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { IMAGES = CLI_OWN, FORMAT, BATCH };
 
@@ -46,12 +45,6 @@ struct job {
   struct result results[N_PRECISIONS]; /* by clipc_precision */
 };
 
-static double now_ms(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return 1e3 * (double)time.tv_sec + 1e-6 * (double)time.tv_nsec;
-}
-
 /* ---- vectors */
 
 static bool open_models(struct job *job, const struct cli_command *command) {
@@ -71,12 +64,12 @@ static bool open_models(struct job *job, const struct cli_command *command) {
 static int embed_pictures(struct job *job, int precision, struct cli_progress *progress, size_t n_before) {
   struct cli_flow flow;
   struct result *result = &job->results[precision];
-  size_t most = job->most < job->images.n ? (size_t)job->most : job->images.n, n = 0, index;
+  size_t n = 0, index;
   const float *vector;
   clipc_error error;
   int code = CLI_OK;
   result->vectors = cli_allocate(job->images.n, job->dimension * sizeof(float));
-  if (!cli_flow_open(&flow, result->model, &job->images, most, false, &job->model)) return CLI_FAILED;
+  if (!cli_flow_open(&flow, result->model, &job->images, job->most, false, &job->model)) return CLI_FAILED;
   while (cli_flow_next(&flow, &index, &vector, &error)) {
     cli_progress_step(progress, n_before + index + 1, job->n_failed);
     if (vector != NULL && precision > 0 && (n >= job->n || job->pictures[n] != index)) vector = NULL;
@@ -91,7 +84,7 @@ static int embed_pictures(struct job *job, int precision, struct cli_progress *p
     }
   }
   cli_flow_close(&flow);
-  if (cli_flow_was_stopped()) return CLI_STOPPED;
+  if (cli_was_stopped()) return CLI_STOPPED;
   if (precision == 0) job->n = n;
   if (n == job->n) return code;
   cli_complain("pictures that could be read the first time cannot be read any more");
@@ -194,12 +187,12 @@ static bool time_towers(struct job *job) {
     clipc_session_open(&sessions[p], job->results[p].model, &options, &error);
     job->results[p].ms = INFINITY;
   }
-  double begun = now_ms();
-  for (int round = 0; error.status == CLIPC_OK && (round < 3 || now_ms() - begun < ROUND_MS); round++) {
+  double begun = cli_now_ms();
+  for (int round = 0; error.status == CLIPC_OK && (round < 3 || cli_now_ms() - begun < ROUND_MS); round++) {
     for (int p = 0; p < N_PRECISIONS && error.status == CLIPC_OK; p++) {
-      double start = now_ms();
+      double start = cli_now_ms();
       clipc_embed_images(sessions[p], images, n, vectors, NULL, &error);
-      double took = (now_ms() - start) / (double)n;
+      double took = (cli_now_ms() - start) / (double)n;
       if (took < job->results[p].ms) job->results[p].ms = took;
     }
   }
@@ -303,7 +296,10 @@ static void print_json(const struct job *job, struct cli_output *output) {
 
 /* ---- the command */
 
-static int measure(struct job *job, const struct cli_command *command) {
+static int measure(const struct cli_command *command, struct job *job) {
+  if (job->images.n == 0) return cli_usage_error(command, "quality needs pictures: --images DIR");
+  if (job->model.options.precision != CLIPC_PRECISION_F32)
+    return cli_usage_error(command, "quality compares all precisions: --precision is not for it");
   struct cli_progress progress;
   int code = CLI_OK;
   job->pictures = cli_allocate(job->images.n, sizeof *job->pictures);
@@ -329,37 +325,20 @@ static int measure(struct job *job, const struct cli_command *command) {
   return cli_output_close(&output, true) ? code : CLI_FAILED;
 }
 
-static int parse(const struct cli_command *command, struct job *job, int argc, char **argv) {
-  struct cli_parser parser = {.command = command, .argc = argc, .argv = argv, .next = 1};
-  const char *value;
-  int id;
-  while ((id = cli_next(&parser, &value)) != CLI_END) {
-    switch (id) {
-    case CLI_BAD: return CLI_FAILED;
-    case CLI_HELP: return cli_help(command);
-    case CLI_PLAIN: return cli_usage_error(command, "what is \"%s\"? Pictures are given as --images DIR", value);
-    case IMAGES:
-      if (!cli_add_image(&job->images, value)) return CLI_FAILED;
-      break;
-    case FORMAT:
-      if ((job->format = cli_choice(command, "format", value, formats)) < 0) return CLI_FAILED;
-      break;
-    case BATCH:
-      if (!cli_number(command, "batch", value, 1, 4096, &job->most)) return CLI_FAILED;
-      break;
-    default:
-      if (!cli_model_option(command, &job->model, id, value)) return CLI_FAILED;
-    }
+static bool own_option(const struct cli_command *command, void *context, int id, const char *value) {
+  struct job *job = context;
+  switch (id) {
+  case IMAGES: return cli_add_image(&job->images, value);
+  case FORMAT: return (job->format = cli_choice(command, "format", value, formats)) >= 0;
+  case BATCH: return cli_number(command, "batch", value, 1, 4096, &job->most);
+  default: cli_usage_error(command, "what is \"%s\"? Pictures are given as --images DIR", value); return false;
   }
-  if (job->images.n == 0) return cli_usage_error(command, "quality needs pictures: --images DIR");
-  if (job->model.options.precision != CLIPC_PRECISION_F32)
-    return cli_usage_error(command, "quality compares all precisions: --precision is not for it");
-  return measure(job, command);
 }
 
 static int run(const struct cli_command *command, int argc, char **argv) {
   struct job job = {.most = 8};
-  int code = parse(command, &job, argc, argv);
+  int code = cli_parse(command, argc, argv, &job.model, own_option, &job);
+  if (code == CLI_PARSED) code = measure(command, &job);
   for (int p = 0; p < N_PRECISIONS; p++) {
     clipc_model_close(job.results[p].model);
     free(job.results[p].vectors);

@@ -39,8 +39,7 @@ struct query {
 struct job {
   struct cli_inputs inputs;
   struct cli_model_options model;
-  const char **files;
-  size_t n_files, file_capacity;
+  struct cli_list files;
   struct query *queries; /* [inputs.n] */
   char fingerprint[CLIPC_FINGERPRINT_BYTES];
   size_t dimension;
@@ -169,21 +168,20 @@ static void print_json(struct cli_output *output, const struct query *query) {
 
 /* ---- the command */
 
-static int search(struct job *job, const struct cli_command *command) {
+static int search(const struct cli_command *command, struct job *job) {
+  if (job->files.n == 0) return cli_usage_error(command, "nothing to search: give --vectors FILE");
+  if (job->inputs.n == 0) return cli_usage_error(command, "nothing to look for: give --text or --image");
   struct cli_output output;
   clipc_model *model;
-  int towers = 0;
-  for (size_t i = 0; i < job->inputs.n; i++)
-    towers |= job->inputs.items[i].kind == CLIPC_INPUT_TEXT ? CLIPC_TOWER_TEXT : CLIPC_TOWER_IMAGE;
   job->queries = cli_allocate(job->inputs.n, sizeof *job->queries);
-  if (!cli_model_open(&model, command, &job->model, towers)) return CLI_FAILED;
+  if (!cli_model_open(&model, command, &job->model, cli_towers_of(&job->inputs))) return CLI_FAILED;
   int code = embed_queries(job, model);
   clipc_model_close(model);
   if (code == CLI_FAILED) return code;
   for (size_t i = 0; i < job->inputs.n; i++)
     job->queries[i].matches = cli_allocate((size_t)job->top, sizeof *job->queries[i].matches);
-  for (size_t i = 0; i < job->n_files; i++)
-    if (!search_file(job, job->files[i])) return CLI_FAILED;
+  for (size_t i = 0; i < job->files.n; i++)
+    if (!search_file(job, job->files.items[i])) return CLI_FAILED;
   cli_output_open(&output, NULL);
   for (size_t i = 0; i < job->inputs.n; i++) {
     if (job->queries[i].vector == NULL) continue;
@@ -196,47 +194,33 @@ static int search(struct job *job, const struct cli_command *command) {
   return cli_output_close(&output, true) ? code : CLI_FAILED;
 }
 
-static bool own_option(const struct cli_command *command, struct job *job, int id, const char *value) {
+static bool own_option(const struct cli_command *command, void *context, int id, const char *value) {
+  struct job *job = context;
   switch (id) {
-  case VECTORS:
-    job->files = cli_grow(job->files, &job->file_capacity, job->n_files + 1, sizeof *job->files);
-    job->files[job->n_files++] = value;
-    return true;
+  case VECTORS: cli_list_add(&job->files, value); break;
   case IMAGE: return cli_add_image(&job->inputs, value);
-  case TEXT: cli_add_text(&job->inputs, value, strlen(value)); return true;
+  case TEXT: cli_add_text(&job->inputs, value, strlen(value)); break;
   case TOP: return cli_number(command, "top", value, 1, 1000000, &job->top);
-  case ANY_SPACE: job->any_space = true; return true;
+  case ANY_SPACE: job->any_space = true; break;
   case FORMAT: return (job->format = cli_choice(command, "format", value, formats)) >= 0;
-  default: return cli_model_option(command, &job->model, id, value);
+  default:
+    cli_usage_error(command, "\"%s\" needs to be told what it is: --text or --vectors before it", value);
+    return false;
   }
-}
-
-static int parse(const struct cli_command *command, struct job *job, int argc, char **argv) {
-  struct cli_parser parser = {.command = command, .argc = argc, .argv = argv, .next = 1};
-  const char *value;
-  int id;
-  while ((id = cli_next(&parser, &value)) != CLI_END) {
-    if (id == CLI_BAD) return CLI_FAILED;
-    if (id == CLI_HELP) return cli_help(command);
-    if (id == CLI_PLAIN)
-      return cli_usage_error(command, "\"%s\" needs to be told what it is: --text or --vectors before it", value);
-    if (!own_option(command, job, id, value)) return CLI_FAILED;
-  }
-  if (job->n_files == 0) return cli_usage_error(command, "nothing to search: give --vectors FILE");
-  if (job->inputs.n == 0) return cli_usage_error(command, "nothing to look for: give --text or --image");
-  return search(job, command);
+  return true;
 }
 
 static int run(const struct cli_command *command, int argc, char **argv) {
   struct job job = {.top = 10};
-  int code = parse(command, &job, argc, argv);
+  int code = cli_parse(command, argc, argv, &job.model, own_option, &job);
+  if (code == CLI_PARSED) code = search(command, &job);
   for (size_t i = 0; job.queries != NULL && i < job.inputs.n; i++) {
     for (size_t m = 0; m < job.queries[i].n_matches; m++) free(job.queries[i].matches[m].input);
     free(job.queries[i].matches);
     free(job.queries[i].vector);
   }
   free(job.queries);
-  free(job.files);
+  free(job.files.items);
   cli_inputs_free(&job.inputs);
   cli_model_options_free(&job.model);
   return code;

@@ -5,12 +5,14 @@
 
 #include "cli/output.h"
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 size_t cli_utf8_read(uint32_t *code_point, const char *s, size_t n, bool *valid) {
@@ -218,3 +220,29 @@ char *cli_copy(const char *text, size_t n) {
   if (n > 0) memcpy(copy, text, n);
   return copy;
 }
+
+void cli_list_add(struct cli_list *list, const char *item) {
+  list->items = cli_grow(list->items, &list->capacity, list->n + 1, sizeof *list->items);
+  list->items[list->n++] = item;
+}
+
+double cli_now_ms(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return 1e3 * (double)time.tv_sec + 1e-6 * (double)time.tv_nsec;
+}
+
+static volatile sig_atomic_t stopped;
+
+static void stop(int signal_number) {
+  (void)signal_number;
+  stopped = 1;
+}
+
+void cli_catch_stop(int signal_number) {
+  struct sigaction before, action = {.sa_handler = stop, .sa_flags = (int)SA_RESETHAND};
+  bool ignored = sigaction(signal_number, NULL, &before) == 0 && before.sa_handler == SIG_IGN;
+  if (!ignored || signal_number != SIGHUP) sigaction(signal_number, &action, NULL);
+}
+
+bool cli_was_stopped(void) { return stopped != 0; }

@@ -210,11 +210,11 @@ static void count_picture(struct job *job, size_t picture, const float *scores) 
 static int embed_pictures(struct job *job, clipc_model *model) {
   struct cli_flow flow;
   struct cli_progress progress;
-  size_t most = job->most < job->images.n ? (size_t)job->most : job->images.n, index;
+  size_t index;
   const float *vector;
   clipc_error error;
   int code = CLI_OK;
-  if (!cli_flow_open(&flow, model, &job->images, most, false, &job->model)) return CLI_FAILED;
+  if (!cli_flow_open(&flow, model, &job->images, job->most, false, &job->model)) return CLI_FAILED;
   float *scores = cli_allocate(job->n_classes, sizeof *scores);
   cli_progress_start(&progress, "pictures", job->images.n);
   while (cli_flow_next(&flow, &index, &vector, &error)) {
@@ -232,7 +232,7 @@ static int embed_pictures(struct job *job, clipc_model *model) {
   cli_progress_clear(&progress);
   free(scores);
   cli_flow_close(&flow);
-  return cli_flow_was_stopped() ? CLI_STOPPED : code;
+  return cli_was_stopped() ? CLI_STOPPED : code;
 }
 
 /* ---- the report */
@@ -322,7 +322,9 @@ static void print_json(const struct job *job, struct cli_output *output) {
 
 /* ---- the command */
 
-static int evaluate(struct job *job, const struct cli_command *command) {
+static int evaluate(const struct cli_command *command, struct job *job) {
+  if (job->tree == NULL) return cli_usage_error(command, "zeroshot-eval needs pictures: --images TREE");
+  if (job->model.folder == NULL) return cli_usage_error(command, "zeroshot-eval needs a model: -m MODEL");
   clipc_model *model;
   struct cli_output output;
   if (!read_tree(job)) return CLI_FAILED;
@@ -336,9 +338,10 @@ static int evaluate(struct job *job, const struct cli_command *command) {
   return cli_output_close(&output, true) ? code : CLI_FAILED;
 }
 
-static bool own_option(const struct cli_command *command, struct job *job, int id, const char *value) {
+static bool own_option(const struct cli_command *command, void *context, int id, const char *value) {
+  struct job *job = context;
   switch (id) {
-  case IMAGES: job->tree = value; return true;
+  case IMAGES: job->tree = value; break;
   case CLASSES: job->classes_file = value; return cli_add_lines(&job->names, value, true);
   case TEMPLATES:
     if (!cli_add_lines(&job->templates, value, true)) return false;
@@ -352,28 +355,15 @@ static bool own_option(const struct cli_command *command, struct job *job, int i
   case TOP: return cli_number(command, "top", value, 0, INT64_MAX, &job->top);
   case FORMAT: return (job->format = cli_choice(command, "format", value, formats)) >= 0;
   case BATCH: return cli_number(command, "batch", value, 1, 4096, &job->most);
-  default: return cli_model_option(command, &job->model, id, value);
+  default: cli_usage_error(command, "what is \"%s\"? Pictures are given as --images TREE", value); return false;
   }
-}
-
-static int parse(const struct cli_command *command, struct job *job, int argc, char **argv) {
-  struct cli_parser parser = {.command = command, .argc = argc, .argv = argv, .next = 1};
-  const char *value;
-  int id;
-  while ((id = cli_next(&parser, &value)) != CLI_END) {
-    if (id == CLI_BAD) return CLI_FAILED;
-    if (id == CLI_HELP) return cli_help(command);
-    if (id == CLI_PLAIN) return cli_usage_error(command, "what is \"%s\"? Pictures are given as --images TREE", value);
-    if (!own_option(command, job, id, value)) return CLI_FAILED;
-  }
-  if (job->tree == NULL) return cli_usage_error(command, "zeroshot-eval needs pictures: --images TREE");
-  if (job->model.folder == NULL) return cli_usage_error(command, "zeroshot-eval needs a model: -m MODEL");
-  return evaluate(job, command);
+  return true;
 }
 
 static int run(const struct cli_command *command, int argc, char **argv) {
   struct job job = {.most = 8, .top = 10};
-  int code = parse(command, &job, argc, argv);
+  int code = cli_parse(command, argc, argv, &job.model, own_option, &job);
+  if (code == CLI_PARSED) code = evaluate(command, &job);
   for (size_t i = 0; i < job.n_classes; i++) {
     free(job.classes[i].folder);
     free(job.classes[i].name);

@@ -35,6 +35,12 @@ static void self_attention(struct clipc__workspace *ws, const struct clipc__tran
                    &ws->sequences, pooled ? ws->pooled_at : NULL);
 }
 
+void clipc__take_pooled(struct clipc__workspace *ws, size_t width) {
+  for (size_t s = 0; s < ws->sequences.n; s++)
+    memcpy(ws->pooled + s * width, ws->hidden + (ws->sequences.start[s] + ws->pooled_at[s]) * width,
+           width * sizeof *ws->pooled);
+}
+
 void clipc__block_step(struct clipc__workspace *ws, const struct clipc__transformer *transformer, bool pool) {
   const struct clipc__transformer_config *config = &transformer->config;
   const struct clipc__block_weights *block = &transformer->blocks[ws->next_block++];
@@ -43,8 +49,7 @@ void clipc__block_step(struct clipc__workspace *ws, const struct clipc__transfor
   float *x = ws->hidden;
   if (pool && ws->next_block == config->n_layers) {
     x = ws->pooled;
-    for (size_t s = 0; s < ws->sequences.n; s++)
-      memcpy(x + s * width, ws->hidden + (ws->sequences.start[s] + ws->pooled_at[s]) * width, width * sizeof *x);
+    clipc__take_pooled(ws, width);
     rows = ws->sequences.n;
   }
   self_attention(ws, config, block->qkv, x == ws->pooled ? x : NULL);

@@ -213,6 +213,9 @@ CLIPC_PRIVATE void clipc__text_begin(struct clipc__workspace *workspace, const s
 CLIPC_PRIVATE void clipc__block_step(struct clipc__workspace *workspace, const struct clipc__transformer *transformer,
                                      bool pool);
 
+/* The pooled tokens of hidden to pooled, as the finish wants them after a last block that was computed for all. */
+CLIPC_PRIVATE void clipc__take_pooled(struct clipc__workspace *workspace, size_t width);
+
 /* Pools, normalises and projects: hidden to embeddings [n, embedding_dimension]. */
 CLIPC_PRIVATE void clipc__vision_finish(struct clipc__workspace *workspace, const struct clipc__vision *vision,
                                         float *embeddings);

@@ -1,7 +1,11 @@
 """The converted folder: written under another name beside its own, which it gets when it is whole and on the disk."""
 import os
 import shutil
-import tempfile
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
 
 from .errors import Failed, Refused
 from .preprocessing import write_json
@@ -18,6 +22,7 @@ class OutputFolder:
         self.final = os.path.abspath(path)
         self.shown = path
         self.path = None
+        self.lock = None
 
     def check(self, size):
         """Refuses early what would fail late."""
@@ -34,11 +39,46 @@ class OutputFolder:
     def __enter__(self):
         parent, name = os.path.split(self.final)
         try:
-            self.path = tempfile.mkdtemp(prefix=f".{name[:100]}.", suffix=".partial", dir=parent)
-            os.chmod(self.path, 0o777 & ~_umask())
+            for i in range(1000):
+                self.path = os.path.join(os.fsencode(parent), b"." + os.fsencode(name)[:200] + b".%d.partial" % i)
+                self.path = os.fsdecode(self.path)
+                if self._take():
+                    return self
+            raise FileExistsError(0, "other conversions to it are under way")
         except OSError as trouble:
             raise Failed(f"{self.shown}: cannot be written: {trouble.strerror}") from None
-        return self
+
+    def _take(self):
+        """Makes the folder, or takes over one that nobody holds any more: its owner was ended by force."""
+        try:
+            os.mkdir(self.path)
+            made = True
+        except FileExistsError:
+            made = False
+        if fcntl is None:
+            return made
+        try:
+            self.lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(self.lock), os.lstat(self.path)):
+                for left in os.listdir(self.path):
+                    os.unlink(os.path.join(self.path, left))
+                return True
+        except BlockingIOError:
+            pass
+        except OSError:
+            if made:  # a file system without locks
+                return True
+        self._release()
+        return False
+
+    def _release(self):
+        if self.lock is not None:
+            os.close(self.lock)
+        self.lock = None
 
     def __exit__(self, kind, value, trace):
         try:
@@ -50,6 +90,7 @@ class OutputFolder:
         finally:
             if os.path.lexists(self.path):
                 shutil.rmtree(self.path, ignore_errors=True)
+            self._release()
         if isinstance(value, OSError):
             raise Failed(f"{self.shown}: cannot be written: {value.strerror}") from None
         return False
@@ -62,12 +103,6 @@ class OutputFolder:
             os.rmdir(self.final)
         os.rename(self.path, self.final)
         _sync(os.path.dirname(self.final))
-
-
-def _umask():
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def _sync(path):

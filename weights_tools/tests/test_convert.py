@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -306,30 +307,54 @@ def test_disk_full_midway(openai, tmp_path):
 
 
 def test_read_only_target(openai, tmp_path, capsys, monkeypatch):
-    def refuse(**_):
+    def refuse(*_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(folder_module.tempfile, "mkdtemp", refuse)
-    assert run(openai[0], "-o", tmp_path / "out", "--tokenizer", "none") == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(folder_module.os, "mkdir", refuse)
+        assert run(openai[0], "-o", tmp_path / "out", "--tokenizer", "none") == 1
     assert "out: cannot be written: Read-only file system" in capsys.readouterr().err
     assert run(openai[0], "-o", tmp_path / "no" / "out", "--tokenizer", "none") == 1
     assert "no: no such folder" in capsys.readouterr().err
     check_nothing_left(tmp_path, "in.pt")
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_interrupted(name, openai, tmp_path):
-    """The signal comes with the first bytes of the weights."""
+def start_ending(name, source, out):
+    """A conversion that gets the signal with the first bytes of the weights."""
     code = f"""
 import os, signal, sys
 sys.path.insert(0, {str(TOOLS)!r})
 import convert
-convert.Progress.__call__ = lambda self, n: os.kill(os.getpid(), signal.{name})
-sys.exit(convert.main({[str(openai[0]), "-o", str(tmp_path / "out"), "--tokenizer", "none"]!r}))
+sent = []
+convert.Progress.__call__ = lambda self, n: sent or sent.append(1) or os.kill(os.getpid(), signal.{name})
+sys.exit(convert.main({[str(source), "-o", str(out), "--tokenizer", "none", "-q"]!r}))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 130 and done.stderr == "convert.py: interrupted: nothing was written\n"
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_interrupted(name, openai, tmp_path):
+    ended = start_ending(name, openai[0], tmp_path / "out")
+    assert ended.communicate()[1] == "convert.py: interrupted: nothing was written\n" and ended.returncode == 130
     check_nothing_left(tmp_path, "in.pt")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs flock, and to wait for a process that is stopped")
+def test_ended_by_force(openai, tmp_path):
+    """The next conversion to the place takes the hidden folder over, but not that of one which lives."""
+    for _ in range(2):
+        assert start_ending("SIGKILL", openai[0], tmp_path / "out").wait() == -9
+        check_nothing_left(tmp_path, "in.pt", ".out.0.partial")
+    stopped = start_ending("SIGSTOP", openai[0], tmp_path / "out")
+    assert os.WIFSTOPPED(os.waitpid(stopped.pid, os.WUNTRACED)[1])
+    try:
+        assert run(openai[0], "-o", tmp_path / "out", "--tokenizer", "none", "-q") == 0
+        check_nothing_left(tmp_path, "in.pt", "out", ".out.0.partial")
+        shutil.rmtree(tmp_path / "out")
+    finally:
+        stopped.send_signal(signal.SIGCONT)
+    assert stopped.communicate()[1] == "" and stopped.returncode == 0
+    check_nothing_left(tmp_path, "in.pt", "out")
 
 
 # ---------------------------------------------------------------- memory

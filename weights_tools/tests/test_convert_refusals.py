@@ -5,7 +5,9 @@ import json
 import os
 import pickle
 import random
+import shutil
 import struct
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -274,6 +276,7 @@ def test_duplicates(tmp_path, refused):
     ({"a": ["F32", [3], 0, 12]}, "tensor a ends behind the file"), ({"a": ["F32", [1], 8, 4]}, "tensor a ends behind"),
     ({"a": ["F32", [1], 0, 8]}, "tensor a of shape [1] has 8 bytes"),
     ({"a": ["F32", [-1], 0, 8]}, "tensor a is malformed"),
+    ({"a": [["F32"], [1], 0, 8]}, "tensor a is malformed"), ({"a": [None, [1], 0, 8]}, "tensor a is malformed"),
     ({"a": ["F32", 1, 0, 8]}, "tensor a is malformed"), ({"a": ["F32", [1], 0, None]}, "tensor a is malformed"),
     ([1], "the header is no JSON object"), ("x", "the header is no JSON object")])
 def test_headers_of_safetensors(header, sentence, tmp_path, refused):
@@ -330,6 +333,47 @@ def test_mixed_shards(tmp_path, refused):
     refused("the index lists this shard, but it is not there", tmp_path)
     index.unlink()
     refused("has shards, but no index of them", tmp_path)
+
+
+def test_targets(tmp_path, refused, monkeypatch, capsys):
+    checkpoints.save_zip(tmp_path / "in.pt", views(checkpoints.openai_arrays()))
+    monkeypatch.chdir(tmp_path)
+    for target, status, sentence in (("", 2, "--out: the folder needs a name"), (".", 2, ".: is already there"),
+                                     ("in.pt", 2, "in.pt: is already there"), ("in.pt/out", 1, "no such folder"),
+                                     ("no/out", 1, "no such folder")):
+        assert convert.main(["in.pt", "--out", target, "--tokenizer", "none"]) == status
+        assert sentence in capsys.readouterr().err
+        assert os.listdir() == ["in.pt"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_the_last_line_has_no_room(tmp_path):
+    checkpoints.save_zip(tmp_path / "in.pt", views(checkpoints.openai_arrays()))
+    command = [sys.executable, str(TOOLS / "convert.py"), "in.pt", "-o", "out", "--tokenizer", "none"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "convert.py: standard output: No space left on device\n"
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_dtype_that_nobody_knows(tmp_path, refused):
+    arrays = checkpoints.hf_arrays(checkpoints.openai_arrays())
+    (tmp_path / "config.json").write_text(json.dumps(checkpoints.hf_config()))
+    path = tmp_path / "model.safetensors"
+    checkpoints.save_safetensors(path, {**arrays, "spare": np.zeros(3, np.float32)})
+    data = path.read_bytes()
+    n = struct.unpack("<Q", data[:8])[0]
+    for name, dtype in (("spare", "F8_E4M3"), ("logit_scale", "F99")):
+        header = json.loads(data[8:8 + n])
+        header[name]["dtype"] = dtype
+        text = json.dumps(header).encode()
+        path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + n:])
+        if name == "spare":  # nobody needs it
+            assert convert.main([str(tmp_path), "-o", str(tmp_path / "out"), "--tokenizer", "none", "-q"]) == 0
+            shutil.rmtree(tmp_path / "out")
+        else:
+            refused(f"model.safetensors: tensor {name} is of {dtype}, not of F32, F16 or BF16", tmp_path)
 
 
 def test_folders(tmp_path, refused):

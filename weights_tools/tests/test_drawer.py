@@ -123,3 +123,15 @@ def test_captions():
     said = {drawer.caption(relation, random.Random(i)) for i in range(200)}
     assert {"a red circle above a blue square", "a blue square below a red circle",
             "a photo of a red circle above a blue square"} <= said
+
+
+def test_relations_exchanged_and_said_from_the_other_side():
+    relation = Concept("relation", "circle", "red", place="left", what2="square", colour2="blue")
+    assert drawer.exchanged(relation) == Concept("relation", "square", "blue", place="left", what2="circle", colour2="red")
+    assert drawer.turned_caption(relation) == "a blue square to the right of a red circle"
+    for share, words in ((0, "to the left of"), (1, "to the right of")):
+        assert all(words in drawer.caption(relation, random.Random(i), share) for i in range(40))
+
+
+def test_concepts_of_one_category():
+    assert {drawer.random_concept(random.Random(i), "relation").category for i in range(40)} == {"relation"}
