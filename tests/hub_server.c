@@ -24,8 +24,8 @@ struct hub_server {
   const struct hub_file *files;
   size_t n_files;
   char hashes[16][65];
-  struct hub_manners *manners;
-  pthread_mutex_t lock; /* of the manners */
+  pthread_mutex_t lock;
+  struct hub_manners manners; /* under the lock */
   pthread_t threads[2];
   int listening[2], ports[2];
   atomic_bool stop;
@@ -73,21 +73,46 @@ static bool hub_say(int fd, const char *status, const char *headers, const char 
   return hub_send(fd, text, strlen(text));
 }
 
+void hub_server_behave(struct hub_server *s, struct hub_manners manners) {
+  pthread_mutex_lock(&s->lock);
+  s->manners = manners;
+  pthread_mutex_unlock(&s->lock);
+}
+
+/* The manners of this moment; whose is one of its counters, which is counted down, or NULL. */
+static struct hub_manners hub_manners_now(struct hub_server *s, int *counter) {
+  pthread_mutex_lock(&s->lock);
+  struct hub_manners m = s->manners;
+  if (counter && *counter > 0) --*counter;
+  pthread_mutex_unlock(&s->lock);
+  return m;
+}
+
+/* A status, with what the hub says about it in its headers. */
+static bool hub_refuse(int fd, int code, const char *error_code, const char *error_message) {
+  char status[32], headers[512] = "";
+  sprintf(status, "%d Something", code);
+  if (error_code) sprintf(headers, "X-Error-Code: %s\r\n", error_code);
+  if (error_message) sprintf(headers + strlen(headers), "X-Error-Message: %s\r\n", error_message);
+  return hub_say(fd, status, headers, "no");
+}
+
 static bool hub_list(struct hub_server *s, int fd, const char *path) {
   char body[12000], hash[65];
   bool request = strstr(path, "refs%2Fpr%2F7") != NULL;
+  const struct hub_manners m = hub_manners_now(s, NULL);
   size_t n =
       (size_t)sprintf(body, "{\"_id\":\"x\",\"id\":\"a/b\",\"gated\":false,\"sha\":\"%s\",\"siblings\":[", hub_commit);
   for (size_t i = 0; i < s->n_files; i++) {
     const struct hub_file *file = &s->files[i];
-    if (file->is_large && strstr(file->name, "safetensors") && !s->manners->safetensors && !request) continue;
+    if (file->is_large && strstr(file->name, "safetensors") && m.no_safetensors && !request) continue;
     strcpy(hash, s->hashes[file - s->files]);
     n += (size_t)sprintf(body + n, "%s{\"rfilename\":\"%s\"", i ? "," : "", file->name);
-    if (!s->manners->no_blobs && file->is_large)
+    if (!m.no_blobs && file->is_large)
       n += (size_t)sprintf(
           body + n, ",\"size\":%zu,\"blobId\":\"%.40s\",\"lfs\":{\"sha256\":\"%s\",\"size\":%zu,\"pointerSize\":134}",
           file->n_bytes, hub_commit, hash, file->n_bytes);
-    else if (!s->manners->no_blobs)
+    else if (!m.no_blobs)
       n += (size_t)sprintf(body + n, ",\"size\":%zu,\"blobId\":\"%s\"", file->n_bytes, hash);
     body[n++] = '}';
     body[n] = 0;
@@ -102,11 +127,8 @@ static bool hub_body(struct hub_server *s, int fd, const struct hub_file *file, 
   size_t from = range ? strtoul(range + 15, NULL, 10) : 0;
   if (range) atomic_fetch_add(&s->ranges, 1);
   strcpy(hash, s->hashes[file - s->files]);
-  pthread_mutex_lock(&s->lock);
-  struct hub_manners m = *s->manners;
-  bool cut = file->is_large && m.n_cuts > 0 && m.cut_at >= 0;
-  if (cut) s->manners->n_cuts--;
-  pthread_mutex_unlock(&s->lock);
+  const struct hub_manners m = hub_manners_now(s, file->is_large ? &s->manners.n_cuts : NULL);
+  bool cut = file->is_large && m.n_cuts > 0;
   if (m.no_ranges) from = 0, range = NULL;
   if (range && from >= file->n_bytes) return hub_say(fd, "416 Range Not Satisfiable", "", "");
   size_t n = file->n_bytes - from;
@@ -135,57 +157,56 @@ static bool hub_body(struct hub_server *s, int fd, const struct hub_file *file, 
   return most == n;
 }
 
+static bool hub_discussions(int fd, bool conversion) {
+  return hub_say(fd, "200 OK", "",
+                 conversion ? "{\"discussions\":[{\"num\":3,\"title\":\"Hello\",\"isPullRequest\":false,"
+                              "\"status\":\"open\"},{\"num\":7,\"author\":{\"name\":\"SFconvertbot\"},"
+                              "\"title\":\"Adding `safetensors` variant of this model\","
+                              "\"isPullRequest\":true,\"status\":\"open\"}],\"count\":2}"
+                            : "{\"discussions\":[],\"count\":0}");
+}
+
+/* A file of the first port: refused, or redirected, or (false in *said) its body is to be sent. */
+static bool hub_resolve(struct hub_server *s, int fd, const struct hub_file *file, const char *request, bool *said) {
+  char status[32], headers[512] = "";
+  const struct hub_manners m = hub_manners_now(s, &s->manners.n_refusals);
+  *said = true;
+  atomic_fetch_add(&s->n_files_asked, 1);
+  if (m.gated && strstr(request, "Bearer secret") == NULL)
+    return hub_refuse(fd, strcasestr(request, "\r\nAuthorization:") ? 403 : 401, "GatedRepo", m.error_message);
+  if (m.file_status) return hub_refuse(fd, m.file_status, m.error_code, m.error_message);
+  if (m.n_refusals > 0) {
+    sprintf(status, "%d Something", m.refusal);
+    if (m.retry_after) sprintf(headers, "Retry-After: %s\r\n", m.retry_after);
+    if (m.rate_limit) sprintf(headers, "RateLimit: %s\r\n", m.rate_limit);
+    return hub_say(fd, status, headers, "later");
+  }
+  *said = file->is_large;
+  if (!file->is_large) return true;
+  snprintf(headers, sizeof headers,
+           "Location: http://127.0.0.1:%d/store/%s\r\nX-Linked-Etag: \"%s\"\r\nX-Linked-Size: %zu\r\n"
+           "X-Repo-Commit: %s\r\n",
+           s->ports[1], file->name, s->hashes[file - s->files], file->n_bytes, hub_commit);
+  return hub_say(fd, "302 Found", headers, "");
+}
+
 static bool hub_answer(struct hub_server *s, int fd, int which, char *request) {
-  char path[1024] = "", status[64], headers[512];
+  char path[1024] = "";
+  const struct hub_manners m = hub_manners_now(s, NULL);
   sscanf(request, "GET %1000s", path);
-  bool token = strcasestr(request, "\r\nAuthorization:") != NULL;
-  if (token) atomic_fetch_add(&s->tokens[which], 1);
-  if (s->manners->gated && which == 0 && strstr(request, "Bearer secret") == NULL)
-    return hub_say(fd, "401 Unauthorized", "", "no");
+  if (strcasestr(request, "\r\nAuthorization:")) atomic_fetch_add(&s->tokens[which], 1);
   if (strncmp(path, "/api/models/", 12) == 0) {
-    if (s->manners->list_status) {
-      sprintf(status, "%d Something", s->manners->list_status);
-      headers[0] = 0;
-      if (s->manners->error_code) sprintf(headers, "X-Error-Code: %s\r\n", s->manners->error_code);
-      return hub_say(fd, status, headers, "no");
-    }
-    if (strstr(path, "/discussions"))
-      return hub_say(fd, "200 OK", "",
-                     s->manners->conversion
-                         ? "{\"discussions\":[{\"num\":3,\"title\":\"Hello\",\"isPullRequest\":false,"
-                           "\"status\":\"open\"},{\"num\":7,\"author\":{\"name\":\"SFconvertbot\"},"
-                           "\"title\":\"Adding `safetensors` variant of this model\","
-                           "\"isPullRequest\":true,\"status\":\"open\"}],\"count\":2}"
-                         : "{\"discussions\":[],\"count\":0}");
-    return hub_list(s, fd, path);
+    if (m.list_status) return hub_refuse(fd, m.list_status, m.error_code, m.error_message);
+    return strstr(path, "/discussions") ? hub_discussions(fd, m.conversion) : hub_list(s, fd, path);
   }
   const struct hub_file *file = NULL;
   const char *name = strrchr(path, '/');
   for (size_t i = 0; name && i < s->n_files; i++)
     if (strcmp(s->files[i].name, name + 1) == 0) file = &s->files[i];
-  if (file == NULL) return hub_say(fd, "404 Not Found", "", "no");
-  if (which == 0) {
-    atomic_fetch_add(&s->n_files_asked, 1);
-    pthread_mutex_lock(&s->lock);
-    bool refused = s->manners->n_refusals > 0 && s->manners->n_refusals--;
-    pthread_mutex_unlock(&s->lock);
-    if (refused) {
-      sprintf(status, "%d Something", s->manners->refusal);
-      headers[0] = 0;
-      if (s->manners->retry_after_s >= 0) sprintf(headers, "Retry-After: %d\r\n", s->manners->retry_after_s);
-      return hub_say(fd, status, headers, "later");
-    }
-    if (file->is_large) {
-      char hash[65];
-      strcpy(hash, s->hashes[file - s->files]);
-      snprintf(headers, sizeof headers,
-               "Location: http://127.0.0.1:%d/store/%s\r\nX-Linked-Etag: \"%s\"\r\nX-Linked-Size: %zu\r\n"
-               "X-Repo-Commit: %s\r\n",
-               s->ports[1], file->name, hash, file->n_bytes, hub_commit);
-      return hub_say(fd, "302 Found", headers, "");
-    }
-  }
-  return hub_body(s, fd, file, request);
+  if (file == NULL) return hub_refuse(fd, 404, "EntryNotFound", NULL);
+  bool said = false;
+  bool good = which != 0 || hub_resolve(s, fd, file, request, &said);
+  return said ? good : hub_body(s, fd, file, request);
 }
 
 static void *hub_serve(void *context) {
@@ -229,9 +250,9 @@ static void *hub_listen(void *context) {
   return NULL;
 }
 
-struct hub_server *hub_server_start(const struct hub_file *files, size_t n_files, struct hub_manners *manners) {
+struct hub_server *hub_server_start(const struct hub_file *files, size_t n_files) {
   struct hub_server *s = calloc(1, sizeof *s);
-  s->files = files, s->n_files = n_files, s->manners = manners;
+  s->files = files, s->n_files = n_files;
   for (size_t i = 0; i < n_files; i++) hub_hash(s->hashes[i], &files[i]);
   pthread_mutex_init(&s->lock, NULL);
   for (int i = 0; i < 2; i++) {

@@ -14,22 +14,25 @@ struct hub_file {
   bool is_large; /* named by its SHA-256, and redirected */
 };
 
-/* What the server does to those who ask; change it between pulls. */
+/* What the server does to those who ask; all zero = it is polite. */
 struct hub_manners {
   int n_refusals, refusal; /* the next so many file requests get this status */
-  int retry_after_s;       /* said with it; -1 = not */
-  long cut_at;             /* bytes of a large body after which the connection is cut, once each n_cuts; -1 = never */
-  int n_cuts;
+  const char *retry_after; /* said with it; NULL = not */
+  const char *rate_limit;  /* likewise */
+  long cut_at;             /* bytes of a large body after which the connection is cut */
+  int n_cuts;              /* so often */
   bool no_ranges, wrong_bytes, no_blobs, slow, hang;
-  bool gated;             /* 401 without the token "secret" */
-  const char *error_code; /* said with list_status; NULL = none */
-  int list_status;        /* not 0: what the list answers */
-  bool safetensors;       /* the main revision lists them; refs/pr/7 always does */
-  bool conversion;        /* there is an open request of the converter */
+  bool gated;                             /* files need the token "secret": 401 without one, 403 with another */
+  int list_status;                        /* not 0: what the list answers */
+  int file_status;                        /* not 0: what files answer */
+  const char *error_code, *error_message; /* said with these two, and with 403 of gated files */
+  bool no_safetensors;                    /* the main revision lists none; refs/pr/7 always does */
+  bool conversion;                        /* there is an open request of the converter */
 };
 
 struct hub_server;
-struct hub_server *hub_server_start(const struct hub_file *files, size_t n_files, struct hub_manners *manners);
+struct hub_server *hub_server_start(const struct hub_file *files, size_t n_files); /* sixteen at most */
+void hub_server_behave(struct hub_server *server, struct hub_manners manners);     /* from the next request on */
 void hub_server_stop(struct hub_server *server);
 int hub_server_port(const struct hub_server *server, int which);
 int hub_server_tokens(const struct hub_server *server, int which); /* requests that had one */

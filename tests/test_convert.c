@@ -43,7 +43,7 @@ static void test_narrowing(void **state) {
         assert_int_equal(half, i);
       if ((i & 0x7FFF) >= infinite - 1u) continue;
       float next = wide_of((uint16_t)(i + 1), types[t]), middle = number / 2 + next / 2; /* exact */
-      assert_int_equal(half_of(middle, types[t]), i % 2 ? i + 1 : i);                  /* a tie: the even one */
+      assert_int_equal(half_of(middle, types[t]), i % 2 ? i + 1 : i);                    /* a tie: the even one */
       assert_int_equal(half_of(nextafterf(middle, number), types[t]), i);
       assert_int_equal(half_of(nextafterf(middle, next), types[t]), i + 1);
     }
@@ -86,7 +86,7 @@ static size_t things_in(const char *path) {
 }
 
 static struct clipc__tensors tensors_of(const char *folder) {
-  struct clipc__tensors tensors;
+  struct clipc__tensors tensors = {.n_files = 0};
   struct clipc__config config;
   clipc_error error = {CLIPC_OK, ""};
   if (clipc__config_read(&config, &(struct clipc__store){.path = folder}, &default_options, &error) != CLIPC_OK ||
@@ -299,6 +299,13 @@ static int end_by_force(void *context, uint64_t n_done, uint64_t n_bytes) {
   return 0;
 }
 
+static int stop_midway(void *context, uint64_t n_done, uint64_t n_bytes) {
+  (void)context;
+  static bool stopped;
+  if (n_done > n_bytes / 2 && !stopped) stopped = raise(SIGSTOP) == 0;
+  return 0;
+}
+
 static void test_interrupted(void **state) {
   (void)state;
   char *folder = synthetic_folder("hf-words", NULL), *out = convert_path("interrupted");
@@ -323,20 +330,47 @@ static void test_interrupted(void **state) {
   setrlimit(RLIMIT_FSIZE, &before);
   pack_expect(status, CLIPC_E_IO, &error, "interrupted/model.safetensors: cannot be written");
   assert_int_equal(things_in(test_folder), 0);
+  test_folder_delete(folder);
+}
+
+/* Ends conversions by force: their hidden folders are used by the next one to the same place, but never while their
+ * owner lives. */
+static void test_ended_by_force(void **state) {
+  (void)state;
+  char *folder = synthetic_folder("hf-words", NULL), *out = convert_path("ended by \xC3\xBC");
+  clipc_convert_options options = {.progress = end_by_force, .shard_bytes = 20000};
+  for (int i = 0; i < 3; i++) {
+    pid_t child = fork();
+    if (child == 0) {
+      clipc_convert(folder, out, &options, NULL, NULL);
+      _exit(0);
+    }
+    int how;
+    assert_int_equal(waitpid(child, &how, 0), child);
+    assert_true(WIFSIGNALED(how));
+    assert_int_not_equal(access(out, F_OK), 0);
+    assert_int_equal(things_in(test_folder), 1); /* one hidden folder, however often */
+  }
   pid_t child = fork();
-  if (child == 0) { /* ended by force: nothing under the name */
-    options.progress = end_by_force;
-    clipc_convert(folder, out, &options, NULL, NULL);
-    _exit(0);
+  if (child == 0) {
+    options.progress = stop_midway;
+    _exit(clipc_convert(folder, out, &options, NULL, NULL) == CLIPC_OK ? 0 : 1);
   }
   int how;
+  assert_int_equal(waitpid(child, &how, WUNTRACED), child);
+  assert_true(WIFSTOPPED(how));
+  assert_int_equal(things_in(test_folder), 1);
+  assert_int_equal(clipc_convert(folder, out, NULL, NULL, NULL), CLIPC_OK); /* does not touch the one that lives */
+  assert_int_equal(things_in(test_folder), 2);
+  convert_remove(out);
+  kill(child, SIGCONT);
   assert_int_equal(waitpid(child, &how, 0), child);
-  assert_true(WIFSIGNALED(how));
-  assert_int_not_equal(access(out, F_OK), 0);
-  assert_int_equal(things_in(test_folder), 1); /* the hidden folder */
-  char command[700];
-  snprintf(command, sizeof command, "rm -rf '%s'/.clipc-*", test_folder);
-  assert_int_equal(system(command), 0);
+  assert_true(WIFEXITED(how) && WEXITSTATUS(how) == 0);
+  clipc_model *model;
+  assert_int_equal(clipc_model_open(&model, out, NULL, NULL), CLIPC_OK);
+  clipc_model_close(model);
+  convert_remove(out);
+  assert_int_equal(things_in(test_folder), 0);
   test_folder_delete(folder);
 }
 
@@ -469,8 +503,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_narrowing),   cmocka_unit_test(test_as_they_are),    cmocka_unit_test(test_types),
       cmocka_unit_test(test_one_tower),   cmocka_unit_test(test_refusals),       cmocka_unit_test(test_too_large),
-      cmocka_unit_test(test_interrupted), cmocka_unit_test(test_failing_memory), cmocka_unit_test(test_listing),
-      cmocka_unit_test(test_towers),
+      cmocka_unit_test(test_interrupted), cmocka_unit_test(test_ended_by_force), cmocka_unit_test(test_failing_memory),
+      cmocka_unit_test(test_listing),     cmocka_unit_test(test_towers),
   };
   return cmocka_run_group_tests_name("convert", tests, test_folder_make, test_folder_remove);
 }

@@ -125,6 +125,12 @@ static clipc_status run_job(clipc_runtime *runtime, struct fetch_job job, struct
   return ended;
 }
 
+static clipc_task *start_job(clipc_runtime *runtime, struct fetch_job job, struct outcome *outcome) {
+  memset(outcome, 0, sizeof *outcome);
+  job.outcome = outcome;
+  return test_task_start(runtime, &job_kind, &job);
+}
+
 static void assert_outcome(clipc_runtime *runtime, const char *url, clipc_status status, const char *words, size_t n) {
   struct outcome o;
   clipc_status got = run_job(runtime, (struct fetch_job){.url = url}, &o);
@@ -135,21 +141,16 @@ static void assert_outcome(clipc_runtime *runtime, const char *url, clipc_status
   if (got == CLIPC_OK) assert_true(o.right || strstr(url, "/wait"));
 }
 
-static const char *at(int which, const char *rest) { /* a URL of the server; eight at a time */
-  static char urls[8][600];
-  static int next;
-  char *url = urls[next++ % 8];
-  snprintf(url, sizeof urls[0], "http://127.0.0.1:%d%s", web_server_port(server, which), rest);
-  return url;
-}
-
+/* A URL of the server; sixteen at a time. */
 static const char *named(const char *name, int which, const char *rest) {
-  static char urls[8][512];
+  static char urls[16][600];
   static int next;
-  char *url = urls[next++ % 8];
+  char *url = urls[next++ % 16];
   snprintf(url, sizeof urls[0], "http://%s:%d%s", name, web_server_port(server, which), rest);
   return url;
 }
+
+static const char *at(int which, const char *rest) { return named("127.0.0.1", which, rest); }
 
 static const char *redirect_to(const char *url) {
   char rest[520];
@@ -173,19 +174,14 @@ static void bodies(clipc_runtime *runtime) {
   assert_outcome(runtime, redirect_to(named("fixed.test", 0, "/to?/ok?11")), CLIPC_OK, "", 11);
 }
 
-static void test_bodies(void **state) {
-  (void)state;
-  clipc_runtime *runtime = open_runtime(1, (clipc_fetch_options){0}, NULL);
+static void bodies_of_a_runtime(int n_threads) {
+  clipc_runtime *runtime = open_runtime(n_threads, (clipc_fetch_options){0}, NULL);
   bodies(runtime);
   clipc_runtime_close(runtime);
 }
 
-static void test_driven_by_the_host(void **state) {
-  (void)state;
-  clipc_runtime *runtime = open_runtime(CLIPC_HOST_DRIVEN, (clipc_fetch_options){0}, NULL);
-  bodies(runtime);
-  clipc_runtime_close(runtime);
-}
+static void test_bodies(void **state) { (void)state, bodies_of_a_runtime(1); }
+static void test_driven_by_the_host(void **state) { (void)state, bodies_of_a_runtime(CLIPC_HOST_DRIVEN); }
 
 static void test_connections_are_used_again(void **state) {
   (void)state;
@@ -314,23 +310,15 @@ static void test_cancel(void **state) {
   assert_int_equal(run_job(runtime, (struct fetch_job){.url = at(0, "/ok?5"), .cancel_ns = 200000000}, &o),
                    CLIPC_OK); /* too late */
   assert_int_equal(o.n_bytes, 5);
-  clipc_task *first, *second;
   struct outcome outcomes[2];
-  struct fetch_job job = {.url = at(0, "/hang"), .outcome = &outcomes[0]};
-  memset(outcomes, 0, sizeof outcomes);
-  assert_int_equal(clipc_spawn(&first, runtime, &job_kind, &job, NULL), CLIPC_OK);
-  job.outcome = &outcomes[1];
+  struct fetch_job job = {.url = at(0, "/hang")};
+  clipc_task *first = start_job(runtime, job, &outcomes[0]);
   job.cancel_ns = soon; /* in the queue behind the first */
-  assert_int_equal(clipc_spawn(&second, runtime, &job_kind, &job, NULL), CLIPC_OK);
-  clipc_status ended;
-  assert_int_equal(clipc_task_wait(second, 10000, &ended, NULL), CLIPC_OK);
-  assert_int_equal(ended, CLIPC_E_CANCELLED);
+  assert_int_equal(test_task_finish(start_job(runtime, job, &outcomes[1])), CLIPC_E_CANCELLED);
   assert_false(clipc_task_ended(first, NULL));
   clipc_task_cancel(first); /* the task gives up: its fetch is closed with it */
-  assert_int_equal(clipc_task_wait(first, 10000, &ended, NULL), CLIPC_OK);
-  assert_int_equal(ended, CLIPC_E_CANCELLED);
+  assert_int_equal(test_task_finish(first), CLIPC_E_CANCELLED);
   assert_outcome(runtime, at(0, "/ok?6"), CLIPC_OK, "", 6); /* the only place is free again */
-  clipc_task_release(first), clipc_task_release(second);
   clipc_runtime_close(runtime);
 }
 
@@ -340,11 +328,9 @@ static void test_shutdown(void **state) {
     clipc_runtime *runtime = open_runtime(2, (clipc_fetch_options){.max_per_host = 2}, NULL);
     clipc_task *tasks[6];
     struct outcome outcomes[6];
-    memset(outcomes, 0, sizeof outcomes);
     for (int i = 0; i < 6; i++) {
-      struct fetch_job job = {.url = i == 5 ? at(0, "/wait?50") : at(0, "/hang"), .outcome = &outcomes[i]};
-      if (i == 5) job.url = named("fixed.test", 0, "/wait?50");
-      assert_int_equal(clipc_spawn(&tasks[i], runtime, &job_kind, &job, NULL), CLIPC_OK);
+      struct fetch_job job = {.url = i == 5 ? named("fixed.test", 0, "/wait?50") : at(0, "/hang")};
+      tasks[i] = start_job(runtime, job, &outcomes[i]);
     }
     nanosleep(&(struct timespec){0, 20000000}, NULL);
     assert_int_equal(clipc_runtime_shutdown(runtime, drain_ms, NULL), CLIPC_OK);
@@ -352,10 +338,7 @@ static void test_shutdown(void **state) {
       clipc_status ended;
       assert_true(clipc_task_ended(tasks[i], &ended));
       bool finishes = i == 5 && drain_ms > 0;
-      if (finishes)
-        assert_int_equal(ended, CLIPC_OK);
-      else
-        assert_true(ended == CLIPC_E_CANCELLED || ended == CLIPC_E_SHUTTING_DOWN);
+      assert_true(finishes ? ended == CLIPC_OK : ended == CLIPC_E_CANCELLED || ended == CLIPC_E_SHUTTING_DOWN);
       clipc_task_release(tasks[i]);
     }
     struct clipc__fetch *fetch;
@@ -374,38 +357,30 @@ static void many_pending(size_t n, int max_connections) {
                                  .max_bytes = 100000};
   clipc_runtime *runtime = open_runtime(2, options, NULL);
   int threads = count_entries("/proc/self/task"), most_threads = 0;
-  static const char *const rests[] = {"/wait?15", "/ok?3000", "/drop",       "/wait?3",  "/chunked?700",
-                                      "/circle",  "/cut",     "/status?404", "/endless", "/wait?8"};
-  static const clipc_status statuses[] = {CLIPC_OK,      CLIPC_OK,        CLIPC_E_NETWORK, CLIPC_OK,      CLIPC_OK,
-                                          CLIPC_E_LIMIT, CLIPC_E_NETWORK, CLIPC_E_NETWORK, CLIPC_E_LIMIT, CLIPC_OK};
+  static const char *const rests[] = {"/wait?15", "/ok?3000",    "/drop",    "/wait?3", "/chunked?700", "/circle",
+                                      "/cut",     "/status?404", "/endless", "/wait?8", "/ok?1" /* not on the list */};
+  static const clipc_status statuses[] = {CLIPC_OK,      CLIPC_OK,      CLIPC_E_NETWORK, CLIPC_OK,
+                                          CLIPC_OK,      CLIPC_E_LIMIT, CLIPC_E_NETWORK, CLIPC_E_NETWORK,
+                                          CLIPC_E_LIMIT, CLIPC_OK,      CLIPC_E_DENIED};
   char(*urls)[96] = calloc(n, sizeof *urls);
   clipc_task **tasks = calloc(n, sizeof *tasks);
   struct outcome *outcomes = calloc(n, sizeof *outcomes);
-  struct timespec start, end;
-  clock_gettime(CLOCK_MONOTONIC, &start);
+  int64_t start_ns = clipc_runtime_now_ns(runtime);
   for (size_t i = 0; i < n; i++) {
-    size_t kind = i % 11;
-    if (kind < 10)
-      strcpy(urls[i], i % 2 ? at(0, rests[kind]) : named("fixed.test", 0, rests[kind]));
-    else
-      strcpy(urls[i], at(1, "/ok?1")); /* not on the list */
-    struct fetch_job job = {.url = urls[i], .outcome = &outcomes[i]};
-    assert_int_equal(clipc_spawn(&tasks[i], runtime, &job_kind, &job, NULL), CLIPC_OK);
+    strcpy(urls[i], named(i % 11 == 10 || i % 2 ? "127.0.0.1" : "fixed.test", i % 11 == 10, rests[i % 11]));
+    tasks[i] = start_job(runtime, (struct fetch_job){.url = urls[i]}, &outcomes[i]);
   }
   for (size_t i = 0; i < n; i++) {
-    clipc_status ended, wanted = i % 11 < 10 ? statuses[i % 11] : CLIPC_E_DENIED;
-    assert_int_equal(clipc_task_wait(tasks[i], 60000, &ended, NULL), CLIPC_OK);
+    clipc_status ended = test_task_finish(tasks[i]), wanted = statuses[i % 11];
     if (ended != wanted) fail_msg("%s: %s: %s", urls[i], clipc_status_name(ended), outcomes[i].error.message);
     if (i % 100 == 0) {
       int n_threads = count_entries("/proc/self/task");
       if (n_threads > most_threads) most_threads = n_threads;
     }
-    clipc_task_release(tasks[i]);
   }
-  clock_gettime(CLOCK_MONOTONIC, &end);
   printf("%zu fetches in %.2f s, at most %d connections at once of %d allowed, %d made, threads %d then %d\n", n,
-         (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec),
-         web_server_most_open(server), max_connections, web_server_accepted(server, 0) - before, threads, most_threads);
+         1e-9 * (double)(clipc_runtime_now_ns(runtime) - start_ns), web_server_most_open(server), max_connections,
+         web_server_accepted(server, 0) - before, threads, most_threads);
   assert_int_equal(most_threads, threads);
   assert_true(web_server_most_open(server) <= max_connections);
   assert_int_equal(web_server_accepted(server, 1), 0);
@@ -417,7 +392,7 @@ static void many_pending(size_t n, int max_connections) {
 }
 
 static void restart_server(void) {
-  web_server_stop(server);
+  if (server) web_server_stop(server);
   server = web_server_start(names, COUNT(names));
   assert_non_null(server);
   int port = web_server_port(server, 0);
@@ -430,10 +405,8 @@ static void restart_server(void) {
 static void test_many_pending(void **state) {
   (void)state;
   restart_server();
-  if (getenv("CLIPC_LONG"))
-    many_pending(10000, 500);
-  else
-    many_pending(2000, 50);
+  bool is_long = getenv("CLIPC_LONG") != NULL;
+  many_pending(is_long ? 10000 : 2000, is_long ? 500 : 50);
 }
 
 static void test_limit_per_host(void **state) {
@@ -442,18 +415,9 @@ static void test_limit_per_host(void **state) {
   clipc_runtime *runtime = open_runtime(1, (clipc_fetch_options){.max_per_host = 3}, NULL);
   clipc_task *tasks[30];
   struct outcome outcomes[30];
-  memset(outcomes, 0, sizeof outcomes);
   const char *url = at(0, "/wait?10");
-  for (int i = 0; i < 30; i++) {
-    struct fetch_job job = {.url = url, .outcome = &outcomes[i]};
-    assert_int_equal(clipc_spawn(&tasks[i], runtime, &job_kind, &job, NULL), CLIPC_OK);
-  }
-  for (int i = 0; i < 30; i++) {
-    clipc_status ended;
-    assert_int_equal(clipc_task_wait(tasks[i], 10000, &ended, NULL), CLIPC_OK);
-    assert_int_equal(ended, CLIPC_OK);
-    clipc_task_release(tasks[i]);
-  }
+  for (int i = 0; i < 30; i++) tasks[i] = start_job(runtime, (struct fetch_job){.url = url}, &outcomes[i]);
+  for (int i = 0; i < 30; i++) assert_int_equal(test_task_finish(tasks[i]), CLIPC_OK);
   assert_int_equal(web_server_most_open(server), 3);
   clipc_runtime_close(runtime);
 }
@@ -470,17 +434,16 @@ static void test_random_ends(void **state) {
   for (int round = 0; round < 3; round++) {
     clipc_runtime *runtime = open_runtime(
         2, (clipc_fetch_options){.max_connections = 20, .total_timeout_ms = 100, .max_bytes = 80000}, NULL);
-    memset(outcomes, 0, sizeof outcomes);
     for (int i = 0; i < N; i++) {
       const char *rest = rests[random_below(COUNT(rests))];
       uint32_t host = random_below(5);
       strcpy(urls[i], host == 0   ? named("silent.test", 0, rest)
                       : host == 1 ? named("fixed.test", 0, rest)
                                   : at(0, rest));
-      struct fetch_job job = {.url = urls[i], .outcome = &outcomes[i]};
+      struct fetch_job job = {.url = urls[i]};
       if (random_below(2)) job.cancel_ns = 1 + random_below(30000000);
       if (random_below(2)) job.timeout_ns = 1 + random_below(30000000);
-      assert_int_equal(clipc_spawn(&tasks[i], runtime, &job_kind, &job, NULL), CLIPC_OK);
+      tasks[i] = start_job(runtime, job, &outcomes[i]);
       if (random_below(20) == 0) clipc_task_cancel(tasks[random_below((uint32_t)i + 1)]);
     }
     if (round == 2) nanosleep(&(struct timespec){0, random_below(50000000)}, NULL);
@@ -525,18 +488,23 @@ static void test_no_memory(void **state) {
   assert_true(whole);
 }
 
-static void test_bad_list(void **state) {
-  (void)state;
-  static const char *const wrong[] = {"127.0.0.1"};
+/* Nothing can be fetched by these options. */
+static void assert_unusable(clipc_fetch_options fetch_options, clipc_status status, const char *words) {
   clipc_runtime *runtime;
   clipc_error error = {CLIPC_OK, ""};
   struct clipc__fetch *fetch;
-  clipc_runtime_options options = {.n_threads = CLIPC_HOST_DRIVEN, .fetch = {.allow = wrong, .n_allow = 1}};
+  clipc_runtime_options options = {.n_threads = CLIPC_HOST_DRIVEN, .fetch = fetch_options};
   if (clipc_runtime_open(&runtime, &options, &error) == CLIPC_OK) {
-    assert_int_equal(clipc__fetch_start(&fetch, runtime, "http://a/", 9, 0, &error), CLIPC_E_INVALID);
+    assert_int_equal(clipc__fetch_start(&fetch, runtime, "http://a/", 9, 0, &error), status);
     clipc_runtime_close(runtime);
   }
-  assert_non_null(strstr(error.message, "fetch.allow"));
+  assert_non_null(strstr(error.message, words));
+}
+
+static void test_bad_list(void **state) {
+  (void)state;
+  static const char *const wrong[] = {"127.0.0.1"};
+  assert_unusable((clipc_fetch_options){.allow = wrong, .n_allow = 1}, CLIPC_E_INVALID, "fetch.allow");
 }
 
 static void test_proxy(void **state) {
@@ -567,13 +535,7 @@ static void test_proxy(void **state) {
   assert_outcome(runtime, "http://so-far.test/ok?7", CLIPC_OK, "", 7);
   clipc_runtime_close(runtime);
   setenv("http_proxy", "socks5://127.0.0.1:1080", 1);
-  clipc_runtime_options options = {.n_threads = CLIPC_HOST_DRIVEN, .fetch = by_proxy};
-  clipc_error error = {CLIPC_OK, ""};
-  struct clipc__fetch *fetch;
-  assert_int_equal(clipc_runtime_open(&runtime, &options, NULL), CLIPC_OK);
-  assert_int_equal(clipc__fetch_start(&fetch, runtime, "http://a/", 9, 0, &error), CLIPC_E_UNSUPPORTED);
-  assert_non_null(strstr(error.message, "http_proxy: socks5"));
-  clipc_runtime_close(runtime);
+  assert_unusable(by_proxy, CLIPC_E_UNSUPPORTED, "http_proxy: socks5");
   unsetenv("http_proxy"), unsetenv("no_proxy");
 }
 
@@ -583,8 +545,6 @@ static int set_up(void **state) {
   getrlimit(RLIMIT_NOFILE, &files);
   files.rlim_cur = files.rlim_max < 8192 ? files.rlim_max : 8192;
   setrlimit(RLIMIT_NOFILE, &files);
-  server = web_server_start(names, COUNT(names));
-  if (server == NULL) return -1;
   restart_server();
   return 0;
 }
@@ -620,11 +580,9 @@ int main(void) {
 
 static void test_unsupported(void **state) {
   (void)state;
-  clipc_runtime *runtime;
-  clipc_runtime_options options = {.n_threads = CLIPC_HOST_DRIVEN};
+  clipc_runtime *runtime = test_runtime_open(CLIPC_HOST_DRIVEN, 0);
   clipc_error error = {CLIPC_OK, ""};
   struct clipc__fetch *fetch;
-  assert_int_equal(clipc_runtime_open(&runtime, &options, NULL), CLIPC_OK);
   assert_int_equal(clipc__fetch_start(&fetch, runtime, "http://a/", 9, 0, &error), CLIPC_E_UNSUPPORTED);
   assert_null(fetch);
   assert_non_null(strstr(error.message, "CURL=0"));

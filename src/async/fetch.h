@@ -49,6 +49,7 @@ struct clipc__fetch_reply {
   char etag[80], linked_etag[80]; /* without quotes and W/; "" = not said */
   char commit[64];
   char error_code[32]; /* of the hub: "RepoNotFound", "GatedRepo" */
+  char error_message[192];
 };
 CLIPC_PRIVATE const struct clipc__fetch_reply *clipc__fetch_reply(const struct clipc__fetch *fetch);
 

@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #define PULL_MS INT64_C(1000000)
-enum { PULL_LOCK_MS = 50, PULL_FIRST_REST_MS = 200, PULL_MOST_REST_S = 300, PULL_LIST_BYTES = 16 << 20 };
-enum pull_stage { PULL_LIST, PULL_REQUESTS, PULL_LOCK, PULL_FILES, PULL_FINISH };
+enum { PULL_LOCK_MS = 50, PULL_LIST_BYTES = 16 << 20 };
+enum pull_stage { PULL_LIST, PULL_REQUESTS, PULL_INDEX, PULL_LOCK, PULL_FILES, PULL_FINISH };
 
 /* ---- references */
 
@@ -47,50 +47,6 @@ static char *pull_copy(const clipc_allocator *allocator, const char *text) {
   return copy ? memcpy(copy, text, n) : NULL;
 }
 
-/* ---- what to do after a failure */
-
-static clipc_status pull_refused(const struct clipc_pull *pull, const struct clipc__fetch_reply *reply,
-                                 const char *what, clipc_error *error) {
-  const char *repository = pull->name.repository;
-  const long status = reply->status;
-  bool unknown =
-      status == 401 && strcmp(reply->error_code, "RepoNotFound") == 0; /* so it answers those without a token */
-  if ((status == 401 || status == 403) && !unknown)
-    return clipc__fail(error, CLIPC_E_DENIED,
-                       "%.90s: the hub answers %ld: if it exists, accept its terms on %.50s/%.70s and give %s token",
-                       repository, status, pull->endpoint, repository, pull->authorization ? "that account's" : "a");
-  if (status != 404 && !unknown) return CLIPC_OK;
-  char nearest[160] = "";
-  if (what == repository && strcmp(pull->revision, "main") == 0)
-    clipc__pull_nearest(nearest, sizeof nearest, repository);
-  const char *missing = unknown    ? "model that is open to all"
-                        : *nearest ? "model"
-                                   : "model or revision, or not this file";
-  return clipc__fail(error, CLIPC_E_NETWORK, "%.90s: the hub has no such %s%s", what, missing, nearest);
-}
-
-clipc_status clipc__pull_again(struct clipc_pull *pull, const struct clipc__fetch *fetch, const char *what,
-                               bool progressed, int *n_failures, int64_t *wake_ns, clipc_error *error) {
-  const clipc_error *why = clipc__fetch_error(fetch);
-  const struct clipc__fetch_reply *reply = clipc__fetch_reply(fetch);
-  if (why == NULL || reply == NULL) return clipc__fail(error, CLIPC_E_UNSUPPORTED, "%.90s: cannot be fetched", what);
-  const long status = why->status == CLIPC_E_NETWORK ? reply->status : 0;
-  clipc_status refused = why->status == CLIPC_E_NETWORK ? pull_refused(pull, reply, what, error) : CLIPC_OK;
-  if (refused != CLIPC_OK) return refused;
-  bool passing = status == 0 || status == 200 || status == 206 || status == 408 || status == 429 || status >= 500;
-  if (progressed) *n_failures = 0;
-  if ((why->status != CLIPC_E_NETWORK && why->status != CLIPC_E_TIMED_OUT) || !passing ||
-      ++*n_failures > pull->n_retries || reply->retry_after_s > PULL_MOST_REST_S) {
-    if (error) *error = *why;
-    return why->status;
-  }
-  int64_t rest_ns = progressed ? 0 : (PULL_FIRST_REST_MS * PULL_MS) << (*n_failures < 8 ? *n_failures - 1 : 7);
-  if ((status == 429 || status == 503) && reply->retry_after_s >= 0) rest_ns = reply->retry_after_s * 1000 * PULL_MS;
-  *wake_ns = clipc_runtime_now_ns(pull->runtime) + rest_ns;
-  clipc__log(pull->runtime, CLIPC_LOG_INFO, "%s: once more in %lld ms", why->message, (long long)(rest_ns / PULL_MS));
-  return CLIPC_OK;
-}
-
 /* ---- the list */
 
 /* A revision as part of a path: refs/pr/1 is refs%2Fpr%2F1. */
@@ -104,8 +60,8 @@ static void pull_escape(char *out, size_t n_bytes, const char *text) {
   out[n] = '\0';
 }
 
-/* Gets the URL in scratch into memory: CLIPC_OK with the fetch over and well, WAITING, or a failure. */
-static int pull_get(clipc_task *task, struct clipc_pull *pull, clipc_error *error) {
+/* Gets the URL in scratch, which is what, into memory: CLIPC_OK with the fetch over and well, WAITING, or a failure. */
+static int pull_get(clipc_task *task, struct clipc_pull *pull, const char *what, clipc_error *error) {
   const char *url = pull->scratch;
   if (pull->fetch == NULL) {
     if (clipc_runtime_now_ns(pull->runtime) < pull->wake_ns) {
@@ -120,7 +76,7 @@ static int pull_get(clipc_task *task, struct clipc_pull *pull, clipc_error *erro
   int status = clipc__fetch_await(task, pull->fetch);
   if (status == CLIPC_WAITING || !clipc__fetch_done(pull->fetch)) return status;
   if (clipc__fetch_error(pull->fetch) == NULL) return CLIPC_OK;
-  status = clipc__pull_again(pull, pull->fetch, pull->name.repository, false, &pull->n_failures, &pull->wake_ns, error);
+  status = clipc__pull_again(pull, pull->fetch, what, false, &pull->n_failures, &pull->wake_ns, error);
   clipc__fetch_close(pull->fetch);
   pull->fetch = NULL;
   return status == CLIPC_OK ? CLIPC_YIELDING : status;
@@ -148,37 +104,68 @@ static int pull_try_equal(struct clipc_pull *pull, clipc_error *error) {
   return pull_relist(pull);
 }
 
+/* Its files have been chosen. */
+static int pull_chosen(struct clipc_pull *pull) {
+  pull->stage = clipc__pull_list_has(&pull->list, CLIPC__PULL_INDEX) ? PULL_INDEX : PULL_LOCK;
+  return CLIPC_YIELDING;
+}
+
+static int pull_list_offline(struct clipc_pull *pull, clipc_error *error) {
+  const char *repository = pull->name.repository, *equal = clipc__pull_equal(repository);
+  bool found =
+      pull->cache && (clipc__pull_cached(pull->path, pull->cache, repository, pull->revision, pull->towers) ||
+                      (equal && clipc__pull_cached(pull->path, pull->cache, equal, pull->revision, pull->towers)));
+  if (!found)
+    return clipc__fail(error, CLIPC_E_IO, "%.120s: is not in the cache, and offline nothing is fetched", repository);
+  pull->is_there = pull->folder == NULL;
+  pull->stage = PULL_FINISH;
+  if (pull->is_there) return CLIPC_YIELDING;
+  clipc_status status = clipc__pull_list_folder(&pull->list, pull->path, error);
+  clipc__pull_list_choose(&pull->list, pull->name.open_clip, pull->towers);
+  return status == CLIPC_OK ? pull_chosen(pull) : (int)status;
+}
+
 static int pull_list_stage(clipc_task *task, struct clipc_pull *pull, clipc_error *error) {
   char revision[256];
-  if (pull->offline) {
-    const char *equal = clipc__pull_equal(pull->name.repository);
-    bool found = pull->cache && (clipc__pull_cached(pull->path, pull->cache, pull->name.repository, pull->revision) ||
-                                 (equal && clipc__pull_cached(pull->path, pull->cache, equal, pull->revision)));
-    if (!found)
-      return clipc__fail(error, CLIPC_E_IO, "%.120s: is not in the cache, and offline nothing is fetched",
-                         pull->name.repository);
-    pull->stage = pull->folder ? PULL_LOCK : PULL_FINISH;
-    if (pull->folder == NULL) return CLIPC_YIELDING;
-    clipc_status status = clipc__pull_list_folder(&pull->list, pull->path, error);
-    clipc__pull_list_choose(&pull->list, pull->name.open_clip, pull->towers);
-    return status == CLIPC_OK ? CLIPC_YIELDING : (int)status;
-  }
+  if (pull->offline) return pull_list_offline(pull, error);
   pull_escape(revision, sizeof revision, pull->revision);
   if (!clipc__pull_path(pull->scratch, "%s/api/models/%s/revision/%s?blobs=true", pull->endpoint, pull->name.repository,
                         revision))
     return clipc__fail(error, CLIPC_E_LIMIT, "%.80s: the address is too long", pull->endpoint);
-  int status = pull_get(task, pull, error);
+  int status = pull_get(task, pull, pull->name.repository, error);
   if (status != CLIPC_OK) return status;
   status = clipc__pull_list_read(&pull->list, pull->name.repository, clipc__fetch_body(pull->fetch), error);
   pull_relist(pull); /* the fetch is done with */
   if (status != CLIPC_OK) return status;
-  if (clipc__pull_list_choose(&pull->list, pull->name.open_clip, pull->towers)) {
-    pull->stage = PULL_LOCK;
-    return CLIPC_YIELDING;
-  }
+  if (clipc__pull_list_choose(&pull->list, pull->name.open_clip, pull->towers)) return pull_chosen(pull);
   if (pull->asked_conversion || strcmp(pull->revision, "main") != 0) return pull_try_equal(pull, error);
   pull->stage = PULL_REQUESTS;
   return CLIPC_YIELDING;
+}
+
+/* Which shards are needed. What comes here is not kept: the index is also one of the files, with its hash. */
+static int pull_index_stage(clipc_task *task, struct clipc_pull *pull, clipc_error *error) {
+  struct clipc__pull_list *list = &pull->list;
+  struct clipc__file file;
+  int status;
+  if (pull->offline) {
+    clipc__pull_path(pull->scratch, "%s/%s", pull->path, CLIPC__PULL_INDEX);
+    status = clipc__file_open(&file, pull->scratch, false, CLIPC__PULL_INDEX_BYTES, &pull->allocator, error);
+    if (status != CLIPC_OK) return status;
+    const struct clipc__bytes text = {.data = (uint8_t *)(uintptr_t)file.data, .n_bytes = file.n_bytes};
+    status = clipc__pull_shards(list, pull->name.repository, &text, pull->towers, error);
+    clipc__file_close(&file);
+  } else {
+    if (!clipc__pull_path(pull->scratch, "%s/%s/resolve/%s/%s", pull->endpoint, pull->name.repository, list->commit,
+                          CLIPC__PULL_INDEX))
+      return clipc__fail(error, CLIPC_E_LIMIT, "%.80s: the address is too long", pull->endpoint);
+    status = pull_get(task, pull, CLIPC__PULL_INDEX, error);
+    if (status != CLIPC_OK) return status;
+    status = clipc__pull_shards(list, pull->name.repository, clipc__fetch_body(pull->fetch), pull->towers, error);
+    pull_relist(pull); /* the fetch is done with */
+  }
+  pull->stage = PULL_LOCK;
+  return status == CLIPC_OK ? CLIPC_YIELDING : status;
 }
 
 /* The hub's converter leaves its safetensors as a request to the repository. */
@@ -189,7 +176,7 @@ static int pull_requests_stage(clipc_task *task, struct clipc_pull *pull, clipc_
                                "%s/api/models/%s/discussions?p=0&type=pull_request&status=open"
                                "&author=SFconvertbot",
                                pull->endpoint, pull->name.repository);
-  int status = !fits ? CLIPC_E_LIMIT : pull_get(task, pull, &why);
+  int status = !fits ? CLIPC_E_LIMIT : pull_get(task, pull, pull->name.repository, &why);
   if (status == CLIPC_WAITING || status == CLIPC_YIELDING) return status;
   uint64_t number = status == CLIPC_OK ? clipc__pull_conversion(clipc__fetch_body(pull->fetch), &pull->allocator) : 0;
   pull->asked_conversion = true;
@@ -248,25 +235,23 @@ bool clipc__pull_name_final(struct clipc__pull_file *file) {
   return pull_keep(&file->final, pull, fits);
 }
 
-/* What may be copied instead of fetched. */
+/* What may be copied instead of fetched: offline the file of the snapshot, whose hash is the name of the blob that it
+ * links to (which may itself be a link, into a store of several models); a cache without links says none. */
 static bool pull_find_source(struct clipc_pull *pull, struct clipc__pull_file *file) {
   struct clipc__pull_entry *entry = file->entry;
-  char *real = NULL;
-  bool good = true;
-  if (pull->offline && clipc__pull_path(pull->scratch, "%s/%s", pull->path, entry->name)) {
-    real = realpath(pull->scratch, NULL);
-    const char *blob = real ? strrchr(real, '/') + 1 : "";
-    if (clipc__pull_is_hash(blob)) {
-      snprintf(entry->hash, sizeof entry->hash, "%s", blob);
-      good = clipc__pull_path(pull->scratch, "%s", real) && pull_keep(&file->source, pull, true);
-    }
-    free(real);
-  } else if (pull->repository_folder && entry->hash[0] &&
-             clipc__pull_path(pull->scratch, "%s/blobs/%s", pull->repository_folder, entry->hash) &&
-             clipc__is_file(pull->scratch)) {
-    good = pull_keep(&file->source, pull, true);
+  if (pull->offline) {
+    char link[CLIPC__PULL_PATH];
+    if (!clipc__pull_path(pull->scratch, "%s/%s", pull->path, entry->name)) return false;
+    ssize_t n = readlink(pull->scratch, link, sizeof link - 1);
+    link[n > 0 ? n : 0] = '\0';
+    const char *slash = strrchr(link, '/'), *blob = slash ? slash + 1 : link;
+    if (clipc__pull_is_hash(blob)) memcpy(entry->hash, blob, strlen(blob) + 1);
+    return pull_keep(&file->source, pull, true);
   }
-  return good;
+  bool found = pull->repository_folder && entry->hash[0] &&
+               clipc__pull_path(pull->scratch, "%s/blobs/%s", pull->repository_folder, entry->hash) &&
+               clipc__is_file(pull->scratch);
+  return !found || pull_keep(&file->source, pull, true);
 }
 
 static bool pull_place_file(struct clipc_pull *pull, struct clipc__pull_file *file) {
@@ -274,10 +259,11 @@ static bool pull_place_file(struct clipc_pull *pull, struct clipc__pull_file *fi
   if (pull->in_place)
     return pull_keep(&file->part, pull, clipc__pull_path(pull->scratch, "%s/%s", pull->folder, entry->name));
   if (pull->folder && !pull_find_source(pull, file)) return false;
-  const char *mark = entry->hash[0] ? entry->hash : pull->list.commit; /* parts of other contents are others */
-  bool fits =
-      clipc__pull_path(pull->scratch, "%s%s/%s-%s.clipc-part", pull->folder ? pull->work : pull->repository_folder,
-                       pull->folder ? "" : "/blobs", mark, entry->name);
+  /* Parts of other contents are others. By the end of their names Python's tools remove those that were given up. */
+  const char *mark = entry->hash[0] ? entry->hash : pull->list.commit;
+  bool fits = clipc__pull_path(pull->scratch, "%s%s/%s-%s.clipc.incomplete",
+                               pull->folder ? pull->work : pull->repository_folder, pull->folder ? "" : "/blobs", mark,
+                               entry->name);
   return pull_keep(&file->part, pull, fits) && (entry->hash[0] == '\0' || clipc__pull_name_final(file));
 }
 
@@ -302,8 +288,23 @@ static clipc_status pull_place_files(struct clipc_pull *pull, clipc_error *error
   return CLIPC_OK;
 }
 
+/* All of it is in the cache, which need not even be writable then. */
+static bool pull_has_all(struct clipc_pull *pull) {
+  pull->is_there = clipc__pull_is_there(pull->path, pull->repository_folder, &pull->list);
+  if (!pull->is_there) return false;
+  uint64_t n_bytes = 0;
+  for (size_t i = 0; i < pull->list.n; i++) n_bytes += pull->list.entries[i].n_bytes;
+  atomic_store(&pull->n_all, pull->list.n);
+  atomic_store(&pull->n_done, pull->list.n);
+  atomic_store(&pull->n_bytes, n_bytes);
+  atomic_store(&pull->n_bytes_done, n_bytes);
+  pull->stage = PULL_FINISH;
+  return true;
+}
+
 static int pull_lock_stage(clipc_task *task, struct clipc_pull *pull, clipc_error *error) {
   clipc_status status = pull->work ? CLIPC_OK : pull_make_paths(pull, error);
+  if (status == CLIPC_OK && pull->folder == NULL && pull_has_all(pull)) return CLIPC_YIELDING;
   if (status == CLIPC_OK && pull->folder && clipc__is_file(pull->folder))
     status = clipc__fail(error, CLIPC_E_IO, "%s: is a file, not a folder", pull->folder);
   if (status == CLIPC_OK) status = clipc__pull_make_folders(pull->work, error);
@@ -347,10 +348,13 @@ static int pull_files_stage(clipc_task *task, struct clipc_pull *pull, clipc_err
 }
 
 static clipc_status pull_finish_stage(struct clipc_pull *pull, clipc_error *error) {
+  if (pull->is_there) {
+    if (!pull->offline) clipc__pull_write_ref(pull->repository_folder, pull->revision, &pull->list, NULL);
+    return CLIPC_OK;
+  }
   if (pull->folder == NULL) {
-    if (pull->offline) return CLIPC_OK;
-    return clipc__pull_publish(pull->path, pull->repository_folder, pull->revision, &pull->list, &pull->allocator,
-                               error);
+    clipc__pull_tag_cache(pull->cache, &pull->allocator);
+    return clipc__pull_publish(pull->path, pull->repository_folder, pull->revision, &pull->list, error);
   }
   clipc_status status =
       pull->in_place ? CLIPC_OK : clipc__pull_assemble(pull->work, pull->files, pull->n_files, pull->folder, error);
@@ -397,6 +401,7 @@ static int pull_run(clipc_task *task, void *frame) {
     switch ((enum pull_stage)pull->stage) {
     case PULL_LIST: status = pull_list_stage(task, pull, &error); break;
     case PULL_REQUESTS: status = pull_requests_stage(task, pull, &error); break;
+    case PULL_INDEX: status = pull_index_stage(task, pull, &error); break;
     case PULL_LOCK: status = pull_lock_stage(task, pull, &error); break;
     case PULL_FILES: status = pull_files_stage(task, pull, &error); break;
     case PULL_FINISH: status = pull_finish_stage(pull, &error); break;
@@ -463,7 +468,7 @@ static clipc_status pull_fill(struct clipc_pull *pull, const clipc_pull_options 
   pull->revision = pull_copy_trimmed(allocator, options->revision ? options->revision : "main", &good);
   if (!good || (options->token && *options->token && !pull_take_token(pull, options->token)))
     return clipc__no_memory(error, "a model to get");
-  pull->towers = options->towers;
+  pull->towers = options->towers == (CLIPC_TOWER_IMAGE | CLIPC_TOWER_TEXT) ? 0 : options->towers;
   pull->n_parallel = options->n_parallel > 0 ? options->n_parallel : 4;
   pull->n_retries = options->n_retries > 0 ? options->n_retries : options->n_retries < 0 ? 0 : 5;
   pull->stall_s = options->stall_timeout_s > 0 ? options->stall_timeout_s : 30;
@@ -555,8 +560,8 @@ clipc_status clipc_pull_find(char *path, size_t n_bytes, const char *name, const
   if (status != CLIPC_OK) return status;
   const char *equal = clipc__pull_equal(resolved.repository);
   revision = revision ? revision : "main";
-  if (!clipc__pull_cached(found, cache, resolved.repository, revision) &&
-      !(equal && clipc__pull_cached(found, cache, equal, revision)))
+  if (!clipc__pull_cached(found, cache, resolved.repository, revision, 0) &&
+      !(equal && clipc__pull_cached(found, cache, equal, revision, 0)))
     return clipc__fail(error, CLIPC_E_IO, "%.120s: is not in the cache %.80s", resolved.repository, cache);
   if (strlen(found) >= n_bytes) return clipc__fail(error, CLIPC_E_LIMIT, "%.120s: the path is too long", found);
   strcpy(path, found);

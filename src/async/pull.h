@@ -1,6 +1,6 @@
 /* The insides of getting weights, for pull*.c.
  *
- *   begin --> list the repository --> lock --> files, some at once --> the folder takes its name
+ *   begin --> list the repository --> index of shards --> lock --> files, some at once --> the folder takes its name
  *                 |  no safetensors: the conversion's revision, then an equal repository
  * One task does it all; what a fetch brings is written by the fetch's own task. */
 #ifndef CLIPC_PULL_H
@@ -8,7 +8,8 @@
 
 #include "async/fetch.h"
 
-enum { CLIPC__PULL_NAME = 224, CLIPC__PULL_PATH = 1024, CLIPC__PULL_HASH = 65 };
+enum { CLIPC__PULL_NAME = 224, CLIPC__PULL_PATH = 1024, CLIPC__PULL_HASH = 65, CLIPC__PULL_INDEX_BYTES = 16 << 20 };
+#define CLIPC__PULL_INDEX "model.safetensors.index.json"
 
 /* ---- names (pull_names.c) */
 struct clipc__pull_name {
@@ -18,7 +19,7 @@ struct clipc__pull_name {
 CLIPC_PRIVATE clipc_status clipc__pull_resolve(struct clipc__pull_name *out, const char *name, clipc_error *error);
 /* Another repository with the same weights in safetensors, or NULL. */
 CLIPC_PRIVATE const char *clipc__pull_equal(const char *repository);
-/* ": the nearest known ones are A, B and C", or "". */
+/* "; near it: A, B, C", or "". */
 CLIPC_PRIVATE void clipc__pull_nearest(char *out, size_t n_bytes, const char *name);
 
 /* ---- what a repository has (pull_list.c) */
@@ -46,18 +47,34 @@ CLIPC_PRIVATE void clipc__pull_list_free(struct clipc__pull_list *list);
 /* The number of the open request that the hub's converter made; 0 = none. */
 CLIPC_PRIVATE uint64_t clipc__pull_conversion(const struct clipc__bytes *json, const clipc_allocator *allocator);
 CLIPC_PRIVATE bool clipc__pull_is_hash(const char *text);
+CLIPC_PRIVATE bool clipc__pull_is_shard(const char *name);
+CLIPC_PRIVATE bool clipc__pull_list_has(const struct clipc__pull_list *list, const char *name);
+
+/* ---- weights in several files (pull_shards.c) */
+/* Takes out of a chosen list the shards that these towers do not need (0: none), by the text of the index. */
+CLIPC_PRIVATE clipc_status clipc__pull_shards(struct clipc__pull_list *list, const char *repository,
+                                              const struct clipc__bytes *index, int towers, clipc_error *error);
+CLIPC_PRIVATE bool clipc__pull_shards_there(const char *folder, int towers);
 
 /* ---- places (pull_place.c). Paths are CLIPC__PULL_PATH long; false: too long. */
 CLIPC_PRIVATE bool clipc__pull_path(char *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 CLIPC_PRIVATE clipc_status clipc__pull_make_folders(const char *path, clipc_error *error); /* parents too */
 CLIPC_PRIVATE void clipc__pull_remove(const char *folder); /* with the files in it, and their folders to one depth */
 CLIPC_PRIVATE void clipc__pull_flatten(char *out, size_t n_bytes, const char *repository); /* models--a--b */
-/* The snapshot of a model in the hub's cache; false where none is whole. */
-CLIPC_PRIVATE bool clipc__pull_cached(char *out, const char *cache, const char *repository, const char *revision);
+/* The snapshot of a model in the hub's cache; false where none is whole. towers: those whose weights must be there;
+ * 0 = whichever. */
+CLIPC_PRIVATE bool clipc__pull_cached(char *out, const char *cache, const char *repository, const char *revision,
+                                      int towers);
+/* Whether all files of the list are in the cache's snapshot of its commit, as the list says they are. */
+CLIPC_PRIVATE bool clipc__pull_is_there(char *snapshot, const char *repository_folder,
+                                        const struct clipc__pull_list *list);
 /* Links the files of a list into snapshots/<commit>, and makes refs/<revision> say so. */
 CLIPC_PRIVATE clipc_status clipc__pull_publish(char *snapshot, const char *repository_folder, const char *revision,
-                                               const struct clipc__pull_list *list, const clipc_allocator *allocator,
-                                               clipc_error *error);
+                                               const struct clipc__pull_list *list, clipc_error *error);
+CLIPC_PRIVATE clipc_status clipc__pull_write_ref(const char *repository_folder, const char *revision,
+                                                 const struct clipc__pull_list *list, clipc_error *error);
+/* Marks a cache as such for backups, as the tag's specification has it; a failure does no harm. */
+CLIPC_PRIVATE void clipc__pull_tag_cache(const char *cache, const clipc_allocator *allocator);
 /* Makes a folder of whole files, in one step. */
 struct clipc__pull_file;
 CLIPC_PRIVATE clipc_status clipc__pull_assemble(const char *work, const struct clipc__pull_file *files, size_t n,
@@ -94,7 +111,7 @@ struct clipc__pull_file {
 CLIPC_PRIVATE int clipc__pull_file_turn(clipc_task *task, struct clipc__pull_file *file, clipc_error *error);
 CLIPC_PRIVATE void clipc__pull_file_free(struct clipc__pull_file *file);
 
-/* ---- pull.c */
+/* ---- pull.c, pull_again.c */
 struct clipc_pull {
   atomic_uint references; /* the caller's, the task's, and one of each fetch that writes */
   atomic_uint holders;    /* of them those that may write: the lock is theirs */
@@ -107,7 +124,7 @@ struct clipc_pull {
   char path[CLIPC__PULL_PATH], scratch[CLIPC__PULL_PATH]; /* scratch: the task's, for one path or URL at a time */
   struct clipc__pull_name name;
   int towers, n_parallel, n_retries, stall_s;
-  bool offline, in_place, asked_conversion, sha_instructions;
+  bool offline, in_place, is_there, asked_conversion, sha_instructions;
   int stage;
   struct clipc__pull_list list;
   struct clipc__pull_file *files;

@@ -43,9 +43,12 @@ static void pull_set_done(struct clipc__pull_file *file, uint64_t n) {
   atomic_fetch_add(&file->pull->n_bytes_done, n - before);
 }
 
-static clipc_status pull_file_failed(const struct clipc__pull_file *file, const char *path, clipc_error *error) {
-  (void)file;
-  return clipc__fail(error, CLIPC_E_IO, "%s: cannot be written: %s", path, strerror(errno));
+/* The place that the user chose, not the hidden one. */
+static clipc_status pull_file_failed(const struct clipc__pull_file *file, clipc_error *error) {
+  const struct clipc_pull *pull = file->pull;
+  const int number = errno;
+  return clipc__fail(error, CLIPC_E_IO, "%.130s: %s cannot be written: %s", pull->folder ? pull->folder : pull->cache,
+                     file->entry->name, strerror(number));
 }
 
 /* ---- what the fetch brings; in the fetch's task */
@@ -55,7 +58,7 @@ static bool pull_write(void *context, uint64_t offset, const void *data, size_t 
   const char *bytes = data;
   if (atomic_load(&file->pull->cancelled)) return clipc__fail(error, CLIPC_E_CANCELLED, "cancelled"), false;
   if (offset == 0 && file->n_done > 0) { /* the server begins anew */
-    if (ftruncate(file->fd, 0) != 0) return pull_file_failed(file, file->part, error), false;
+    if (ftruncate(file->fd, 0) != 0) return pull_file_failed(file, error), false;
     pull_set_done(file, 0);
   }
   if (offset != file->n_done)
@@ -66,7 +69,7 @@ static bool pull_write(void *context, uint64_t offset, const void *data, size_t 
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) {
       if (n == 0) errno = EIO;
-      return pull_file_failed(file, file->part, error), false;
+      return pull_file_failed(file, error), false;
     }
     bytes += n;
     offset += (uint64_t)n;
@@ -123,10 +126,10 @@ static clipc_status pull_file_begin(struct clipc__pull_file *file, clipc_error *
     return CLIPC_OK;
   }
   file->fd = open(file->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-  if (file->fd < 0 || fstat(file->fd, &info) != 0) return pull_file_failed(file, file->part, error);
+  if (file->fd < 0 || fstat(file->fd, &info) != 0) return pull_file_failed(file, error);
   uint64_t n_there = (uint64_t)info.st_size;
   if (entry->has_size && n_there > entry->n_bytes) n_there = 0;
-  if (n_there == 0 && ftruncate(file->fd, 0) != 0) return pull_file_failed(file, file->part, error);
+  if (n_there == 0 && ftruncate(file->fd, 0) != 0) return pull_file_failed(file, error);
   pull_set_done(file, n_there);
   file->restarted = n_there == 0;
   if (file->source && (file->source_fd = open(file->source, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) >= 0) {
@@ -167,8 +170,6 @@ static int pull_file_copy(struct clipc__pull_file *file, clipc_error *error) {
     pull_close(&file->source_fd);
     clipc__free(&file->pull->allocator, file->check);
     file->check = NULL;
-    if (file->entry->hash[0] == '\0')
-      snprintf(file->entry->hash, CLIPC__PULL_HASH, "%s", strrchr(file->source, '/') + 1);
     file->state = CLIPC__PULL_FILE_CHECKING;
     break;
   }
@@ -183,7 +184,7 @@ static int pull_file_arrived(struct clipc__pull_file *file, clipc_error *error) 
   clipc_status status = CLIPC_OK;
   if (why && reply->status == 416 && file->n_done > 0) { /* what was left is of another file */
     file->restarted = true;
-    if (ftruncate(file->fd, 0) != 0) status = pull_file_failed(file, file->part, error);
+    if (ftruncate(file->fd, 0) != 0) status = pull_file_failed(file, error);
     pull_set_done(file, 0);
     file->wake_ns = 0;
     file->state = CLIPC__PULL_FILE_RESTING;
@@ -212,7 +213,9 @@ static void pull_hex(char *out, const uint8_t *digest, size_t n) {
 }
 
 static clipc_status pull_file_settle(struct clipc__pull_file *file, const char *hash, clipc_error *error) {
-  const struct clipc__pull_entry *entry = file->entry;
+  struct clipc__pull_entry *entry = file->entry;
+  if (file->source && file->pull->offline && entry->hash[0] == '\0')
+    strcpy(entry->hash, hash); /* the cache says none */
   bool right = strcmp(hash, entry->hash) == 0 && (!entry->has_size || entry->n_bytes == file->n_done);
   if (file->pull->in_place) {
     if (!right)
@@ -225,13 +228,13 @@ static clipc_status pull_file_settle(struct clipc__pull_file *file, const char *
                          entry->name, entry->has_size && entry->n_bytes != file->n_done ? "size" : "hash");
     }
     file->restarted = true; /* what was there from before may have been at fault */
-    if (ftruncate(file->fd, 0) != 0) return pull_file_failed(file, file->part, error);
+    if (ftruncate(file->fd, 0) != 0) return pull_file_failed(file, error);
     pull_set_done(file, 0);
     return pull_file_fetch(file, error);
   } else if (file->final == NULL && !clipc__pull_name_final(file)) {
     return clipc__no_memory(error, entry->name);
   } else if (fsync(file->fd) != 0 || rename(file->part, file->final) != 0) {
-    return pull_file_failed(file, file->final, error);
+    return pull_file_failed(file, error);
   }
   pull_close(&file->fd);
   file->state = CLIPC__PULL_FILE_DONE;

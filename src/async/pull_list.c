@@ -18,9 +18,8 @@ static const char *const pull_text_names[] = {"tokenizer.json",
                                               "bpe_simple_vocab_16e6.txt",
                                               NULL};
 static const char *const pull_config_names[] = {"config.json", "open_clip_config.json", NULL};
-static const char *const pull_weight_names[] = {"model.safetensors", "model.safetensors.index.json",
-                                                "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors",
-                                                NULL};
+static const char *const pull_weight_names[] = {"model.safetensors", CLIPC__PULL_INDEX, "open_clip_model.safetensors",
+                                                "open_clip_pytorch_model.safetensors", NULL};
 
 static bool pull_is_one_of(const char *name, const char *const *names) {
   for (; *names; names++)
@@ -29,7 +28,7 @@ static bool pull_is_one_of(const char *name, const char *const *names) {
 }
 
 /* model-00001-of-00004.safetensors */
-static bool pull_is_shard(const char *name) {
+bool clipc__pull_is_shard(const char *name) {
   int part = 0, n_parts = 0, end = 0;
   return sscanf(name, "model-%5d-of-%5d.safetensors%n", &part, &n_parts, &end) == 2 && end > 0 && name[end] == '\0' &&
          strspn(name + 6, "0123456789") == 5 && part > 0 && part <= n_parts;
@@ -37,7 +36,8 @@ static bool pull_is_shard(const char *name) {
 
 static bool pull_may_be_needed(const char *name) {
   return pull_is_one_of(name, pull_vision_names) || pull_is_one_of(name, pull_text_names) ||
-         pull_is_one_of(name, pull_config_names) || pull_is_one_of(name, pull_weight_names) || pull_is_shard(name);
+         pull_is_one_of(name, pull_config_names) || pull_is_one_of(name, pull_weight_names) ||
+         clipc__pull_is_shard(name);
 }
 
 bool clipc__pull_is_hash(const char *text) {
@@ -235,7 +235,7 @@ clipc_status clipc__pull_list_folder(struct clipc__pull_list *list, const char *
 
 /* ---- choosing */
 
-static bool pull_list_has(const struct clipc__pull_list *list, const char *name) {
+bool clipc__pull_list_has(const struct clipc__pull_list *list, const char *name) {
   for (size_t i = 0; i < list->n; i++)
     if (strcmp(list->entries[i].name, name) == 0) return true;
   return false;
@@ -244,24 +244,25 @@ static bool pull_list_has(const struct clipc__pull_list *list, const char *name)
 /* The weights of one of the two layouts, as clipc_model_open looks for them. */
 bool clipc__pull_list_choose(struct clipc__pull_list *list, bool open_clip, int towers) {
   const char *weights = NULL;
-  bool whole = pull_list_has(list, "model.safetensors"), index = pull_list_has(list, "model.safetensors.index.json");
-  bool hf = pull_list_has(list, "config.json") && (whole || index);
-  if (pull_list_has(list, "open_clip_config.json")) {
-    if (pull_list_has(list, "open_clip_model.safetensors"))
+  bool whole = clipc__pull_list_has(list, "model.safetensors"), index = clipc__pull_list_has(list, CLIPC__PULL_INDEX);
+  bool hf = clipc__pull_list_has(list, "config.json") && (whole || index);
+  if (clipc__pull_list_has(list, "open_clip_config.json")) {
+    if (clipc__pull_list_has(list, "open_clip_model.safetensors"))
       weights = "open_clip_model.safetensors";
-    else if (pull_list_has(list, "open_clip_pytorch_model.safetensors"))
+    else if (clipc__pull_list_has(list, "open_clip_pytorch_model.safetensors"))
       weights = "open_clip_pytorch_model.safetensors";
   }
-  if (weights && hf && !open_clip && pull_list_has(list, "preprocessor_config.json")) weights = NULL;
+  if (weights && hf && !open_clip && clipc__pull_list_has(list, "preprocessor_config.json")) weights = NULL;
   if (weights == NULL && !whole && !index) return false;
   if (weights == NULL && whole) weights = "model.safetensors";
   size_t n = 0;
   for (size_t i = 0; i < list->n; i++) {
     const char *name = list->entries[i].name;
-    bool weight = pull_is_one_of(name, pull_weight_names) || pull_is_shard(name);
-    bool wanted = weight ? (weights ? strcmp(name, weights) == 0 : pull_is_shard(name) || strstr(name, ".index.json"))
-                         : !(towers == CLIPC_TOWER_IMAGE && pull_is_one_of(name, pull_text_names)) &&
-                               !(towers == CLIPC_TOWER_TEXT && pull_is_one_of(name, pull_vision_names));
+    bool weight = pull_is_one_of(name, pull_weight_names) || clipc__pull_is_shard(name);
+    bool wanted =
+        weight ? (weights ? strcmp(name, weights) == 0 : clipc__pull_is_shard(name) || strstr(name, ".index.json"))
+               : !(towers == CLIPC_TOWER_IMAGE && pull_is_one_of(name, pull_text_names)) &&
+                     !(towers == CLIPC_TOWER_TEXT && pull_is_one_of(name, pull_vision_names));
     if (wanted) list->entries[n++] = list->entries[i];
   }
   list->n = n;

@@ -1,5 +1,6 @@
-/* What users call models, to repositories of the hub: "org/name" as it is, "hf-hub:org/name", and the short names of
- * OpenAI's and open_clip's programs by the table pull_names.inc. */
+/* What users call models, to repositories of the hub: "org/name" as it is or behind "hf-hub:" and the like, and the
+ * short names of OpenAI's and open_clip's programs by the table pull_names.inc, in the spellings of programs around
+ * them. */
 #include "async/pull.h"
 
 #include <stdio.h>
@@ -32,16 +33,30 @@ static void pull_architecture(char *out, size_t n_out, const char *name, size_t 
   out[n] = '\0';
 }
 
-static const struct pull_row *pull_find_row(const char *name) {
-  const char *tag = strstr(name, "::"), *other = strstr(name, "__");
-  if (tag == NULL) tag = other;
+/* Whatever their case, and "-" is "_" in tags. */
+static bool pull_is_tag(const char *text, const char *tag) {
+  for (; *text && *tag; text++, tag++)
+    if (strncasecmp(text, tag, 1) != 0 && !(*text == '-' && *tag == '_')) return false;
+  return *text == *tag;
+}
+
+/* tag: NULL = the first. */
+static const struct pull_row *pull_find_pair(const char *name, size_t n, const char *tag) {
   char architecture[64];
-  pull_architecture(architecture, sizeof architecture, name, tag ? (size_t)(tag - name) : strlen(name));
+  pull_architecture(architecture, sizeof architecture, name, n);
   for (size_t i = 0; i < PULL_ROWS; i++)
-    if (strcasecmp(architecture, pull_rows[i].architecture) == 0 &&
-        (tag == NULL || strcasecmp(tag + 2, pull_rows[i].tag) == 0))
+    if (strcasecmp(architecture, pull_rows[i].architecture) == 0 && (tag == NULL || pull_is_tag(tag, pull_rows[i].tag)))
       return &pull_rows[i];
   return NULL;
+}
+
+static const struct pull_row *pull_find_row(const char *name) {
+  static const char *const between[] = {"::", "__", "/"};
+  const struct pull_row *row = pull_find_pair(name, strlen(name), NULL);
+  for (size_t i = 0; i < sizeof between / sizeof *between && row == NULL; i++)
+    for (const char *at = strstr(name, between[i]); at && row == NULL; at = strstr(at + 1, between[i]))
+      row = pull_find_pair(name, (size_t)(at - name), at + strlen(between[i]));
+  return row;
 }
 
 static bool pull_is_repository(const char *name) {
@@ -56,15 +71,19 @@ static bool pull_is_repository(const char *name) {
 }
 
 clipc_status clipc__pull_resolve(struct clipc__pull_name *out, const char *name, clipc_error *error) {
-  bool prefix = strncmp(name, "hf-hub:", 7) == 0;
-  const struct pull_row *row = prefix ? NULL : pull_find_row(name);
-  const char *repository = prefix ? name + 7 : row ? row->repository : name;
+  static const char *const heads[] = {"hf-hub:", "hf://", "https://huggingface.co/"};
+  const struct pull_row *row = pull_find_row(name);
+  const char *repository = row ? row->repository : name;
+  bool hf_hub = strncmp(name, heads[0], strlen(heads[0])) == 0;
+  for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
+    if (strncmp(name, heads[i], strlen(heads[i])) == 0) repository = name + strlen(heads[i]);
   if (!pull_is_repository(repository)) {
     char nearest[160];
     clipc__pull_nearest(nearest, sizeof nearest, name);
+    if (*nearest == '\0') strcpy(nearest, "; known are org/name and short ones such as ViT-B-32::openai");
     return clipc__fail(error, CLIPC_E_INVALID, "%.60s: no model is known by this name%s", name, nearest);
   }
-  out->open_clip = prefix || row;
+  out->open_clip = hf_hub || row;
   snprintf(out->repository, sizeof out->repository, "%s", repository);
   return CLIPC_OK;
 }
@@ -126,5 +145,9 @@ void clipc__pull_nearest(char *out, size_t n_bytes, const char *name) {
     pull_consider(best, name, pull_rows[i].repository);
   }
   for (size_t i = 0; i < PULL_EQUALS; i++) pull_consider(best, name, pull_equals[i][0]);
-  snprintf(out, n_bytes, "; the nearest are %.48s, %.48s and %.48s", best[0].name, best[1].name, best[2].name);
+  size_t n = 0, at = 0; /* what differs in half of its letters is not near */
+  while (n < 3 && best[n].distance <= strlen(name) / 2) n++;
+  for (size_t i = 0; i < n && at < n_bytes; i++)
+    at += (size_t)snprintf(out + at, n_bytes - at, "%s%.48s", i == 0 ? "; near it: " : ", ", best[i].name);
+  if (n == 0) out[0] = '\0';
 }

@@ -79,6 +79,21 @@ static void transfer_number(int64_t *out, const char *line, size_t n_line, const
   if (n > 0) *out = number;
 }
 
+/* RateLimit: "api";r=0;t=55 -- nothing remains for so many seconds */
+static void transfer_rate_limit(int64_t *out, const char *line, size_t n_line) {
+  const char *value;
+  char text[96];
+  int n = transfer_value(&value, line, n_line, "RateLimit");
+  if (n <= 0 || (size_t)n >= sizeof text) return;
+  memcpy(text, value, (size_t)n);
+  text[n] = '\0';
+  const char *rest = strstr(text, ";r=0;t=");
+  int64_t seconds = 0;
+  if (rest == NULL || *out >= 0) return;
+  for (rest += 7; *rest >= '0' && *rest <= '9' && seconds < 1000000; rest++) seconds = seconds * 10 + (*rest - '0');
+  *out = seconds;
+}
+
 static void transfer_is_alive(struct clipc__fetch *fetch) {
   if (fetch->wants.stall_s > 0) fetch->alive_ns = clipc_runtime_now_ns(fetch->engine->runtime);
 }
@@ -92,7 +107,9 @@ static size_t transfer_header(char *data, size_t size, size_t n, void *context) 
   transfer_keep(reply->linked_etag, sizeof reply->linked_etag, data, size * n, "X-Linked-Etag");
   transfer_keep(reply->commit, sizeof reply->commit, data, size * n, "X-Repo-Commit");
   transfer_keep(reply->error_code, sizeof reply->error_code, data, size * n, "X-Error-Code");
+  transfer_keep(reply->error_message, sizeof reply->error_message, data, size * n, "X-Error-Message");
   transfer_number(&reply->retry_after_s, data, size * n, "Retry-After");
+  transfer_rate_limit(&reply->retry_after_s, data, size * n);
   const char *value;
   if (transfer_value(&value, data, size * n, "Content-Range") > 6 && strncasecmp(value, "bytes ", 6) == 0) {
     int64_t from = 0;

@@ -26,4 +26,7 @@ CLIPC_PRIVATE void clipc__writer_fill(struct clipc__writer *writer, uint64_t n_b
  * Returns what was given (with its sentence in *error already), or the failure to write. */
 CLIPC_PRIVATE clipc_status clipc__writer_close(struct clipc__writer *writer, clipc_status status, clipc_error *error);
 
+/* Brings the names in a folder to the disk; those of a file system that cannot do that count as there. */
+CLIPC_PRIVATE bool clipc__sync_folder(const char *path);
+
 #endif

@@ -1,5 +1,6 @@
 /* HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_OFFLINE and XDG_CACHE_HOME, and models found in
- * the cache that they name. In: the environment. Out: paths and words, none of which is printed. */
+ * the cache that they name. In: the environment. Out: paths and words, none of which is printed.
+ * Must match: constants.py and utils/_auth.py of huggingface_hub 2.4, older names included. */
 #include "cli/hub.h"
 
 #include <stdio.h>
@@ -13,13 +14,38 @@ static const char *hub_variable(const char *name) {
   return value != NULL && *value != '\0' ? value : NULL;
 }
 
+/* "$NAME" and "${NAME}" in a path stand for the variable, where there is one, also when no shell has looked at it. */
+static char *hub_expand(const char *path) {
+  size_t n = 0, capacity = 0;
+  char *out = cli_grow(NULL, &capacity, strlen(path) + 1, 1);
+  while (*path != '\0') {
+    bool braces = path[0] == '$' && path[1] == '{';
+    const char *name = path + 1 + braces, *value = NULL;
+    size_t n_name = *path == '$' ? strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") : 0;
+    if (n_name > 0 && (!braces || name[n_name] == '}')) {
+      char *variable = cli_copy(name, n_name);
+      value = getenv(variable);
+      free(variable);
+    }
+    size_t n_value = value != NULL ? strlen(value) : 1;
+    out = cli_grow(out, &capacity, n + n_value + strlen(path) + 1, 1);
+    memcpy(out + n, value != NULL ? value : path, n_value);
+    n += n_value;
+    path = value != NULL ? name + n_name + braces : path + 1;
+  }
+  out[n] = '\0';
+  return out;
+}
+
 /* folder/name; "~/" in front is the home. */
-static char *hub_join(const char *folder, const char *name) {
+static char *hub_join(const char *given, const char *name) {
   const char *home = hub_variable("HOME");
+  char *folder = hub_expand(given);
   bool tilde = home != NULL && folder[0] == '~' && (folder[1] == '/' || folder[1] == '\0');
   size_t n = (tilde ? strlen(home) : 0) + strlen(folder) + strlen(name) + 2;
   char *path = cli_allocate(n, 1);
   snprintf(path, n, "%s%s%s%s", tilde ? home : "", folder + tilde, *name ? "/" : "", name);
+  free(folder);
   return path;
 }
 
@@ -29,16 +55,21 @@ static char *hub_home(void) {
   return hub_variable("HOME") != NULL ? hub_join(hub_variable("HOME"), ".cache/huggingface") : NULL;
 }
 
-/* The first line of a file. */
+/* Without the white space around it; NULL where nothing is left. */
+static char *hub_copy_token(const char *text) {
+  text += strspn(text, " \t\r\n");
+  size_t n = strcspn(text, " \t\r\n");
+  return n > 0 ? cli_copy(text, n) : NULL;
+}
+
 static char *hub_read_token(const char *path) {
-  char line[512] = "";
+  char text[1024];
   FILE *file = fopen(path, "re");
   if (file == NULL) return NULL;
-  char *read = fgets(line, sizeof line, file);
+  text[fread(text, 1, sizeof text - 1, file)] = '\0';
   fclose(file);
-  size_t n = read != NULL ? strcspn(line, " \t\r\n") : 0;
-  char *token = n > 0 ? cli_copy(line, n) : NULL;
-  explicit_bzero(line, sizeof line);
+  char *token = hub_copy_token(text);
+  explicit_bzero(text, sizeof text);
   return token;
 }
 
@@ -49,7 +80,8 @@ static bool hub_is_on(const char *name) {
 }
 
 void cli_hub_read(struct cli_hub *hub) {
-  *hub = (struct cli_hub){.offline = hub_is_on("HF_HUB_OFFLINE")};
+  const char *offline = hub_variable("HF_HUB_OFFLINE") != NULL ? "HF_HUB_OFFLINE" : "TRANSFORMERS_OFFLINE";
+  *hub = (struct cli_hub){.offline = hub_is_on(offline)};
   char *home = hub_home();
   const char *cache = hub_variable("HF_HUB_CACHE"), *token = hub_variable("HF_TOKEN");
   if (cache == NULL) cache = hub_variable("HUGGINGFACE_HUB_CACHE");
@@ -57,14 +89,12 @@ void cli_hub_read(struct cli_hub *hub) {
   if (hub_variable("HF_ENDPOINT") != NULL)
     hub->endpoint = cli_copy(getenv("HF_ENDPOINT"), strlen(getenv("HF_ENDPOINT")));
   if (token == NULL) token = hub_variable("HUGGING_FACE_HUB_TOKEN");
-  if (token != NULL) {
-    while (*token == ' ' || *token == '\n') token++;
-    hub->token = cli_copy(token, strcspn(token, " \t\r\n"));
-  } else if (!hub_is_on("HF_HUB_DISABLE_IMPLICIT_TOKEN")) {
+  if (!hub_is_on("HF_HUB_DISABLE_IMPLICIT_TOKEN")) { /* there are no others here */
     char *path = hub_variable("HF_TOKEN_PATH") != NULL ? hub_join(hub_variable("HF_TOKEN_PATH"), "")
                  : home != NULL                        ? hub_join(home, "token")
                                                        : NULL;
-    if (path != NULL) hub->token = hub_read_token(path);
+    if (token != NULL) hub->token = hub_copy_token(token);
+    if (hub->token == NULL && path != NULL) hub->token = hub_read_token(path);
     free(path);
   }
   free(home);

@@ -5,28 +5,21 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
-
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 /* Rate and time left, as soon as something is done. */
 static void describe(char *out, size_t n_bytes, const struct cli_progress *progress, double time) {
-  double passed = time - progress->started;
+  double passed = 1e-3 * (time - progress->started);
   double percent = progress->n > 0 ? 100.0 * (double)progress->done / (double)progress->n : 100.0;
-  size_t n = (size_t)(progress->is_bytes ? snprintf(out, n_bytes, "%3.0f %%  %.1f/%.1f MB", percent,
-                                                    1e-6 * (double)progress->done, 1e-6 * (double)progress->n)
-                                         : snprintf(out, n_bytes, "%3.0f %%  %zu/%zu", percent, progress->done,
-                                                    progress->n));
+  size_t n =
+      (size_t)(progress->is_bytes ? snprintf(out, n_bytes, "%3.0f %%  %.1f/%.1f MB", percent,
+                                             1e-6 * (double)progress->done, 1e-6 * (double)progress->n)
+                                  : snprintf(out, n_bytes, "%3.0f %%  %zu/%zu", percent, progress->done, progress->n));
   if (progress->done > progress->before && passed > 0) {
     double rate = (double)(progress->done - progress->before) / passed;
     double left = (double)(progress->n - progress->done) / rate;
     if (left > 359999) left = 359999;
-    long seconds = (long)(left + 0.5);
+    long seconds = (long)(left + 0.999); /* none are left only at the end */
     n += (size_t)(progress->is_bytes ? snprintf(out + n, n_bytes - n, "  %.1f MB/s", 1e-6 * rate)
                                      : snprintf(out + n, n_bytes - n, rate < 100 ? "  %.1f/s" : "  %.0f/s", rate));
     if (seconds >= 3600) {
@@ -44,7 +37,9 @@ static void draw(struct cli_progress *progress, double time) {
   char bar[3 * MOST_COLUMNS + 1], rest[3 * MOST_COLUMNS + 1] = "", tail[160];
   describe(tail, sizeof tail, progress, time);
   size_t width = cli_terminal_width(STDERR_FILENO);
-  size_t used = strlen(progress->what) + strlen(tail) + 5; /* two gaps; the last column stays free: some wrap there */
+  if (strlen(tail) > progress->n_tail) progress->n_tail = strlen(tail); /* the bar's end stays where it is */
+  size_t used =
+      strlen(progress->what) + progress->n_tail + 5; /* two gaps; the last column stays free: some wrap there */
   size_t n_bar = width < used ? 0 : width - used;
   if (n_bar > MOST_COLUMNS) n_bar = MOST_COLUMNS;
   progress->drawn = time;
@@ -62,10 +57,15 @@ static void draw(struct cli_progress *progress, double time) {
 }
 
 static void start(struct cli_progress *progress) {
+  struct cli_progress end = {
+      .n = progress->n, .done = progress->n, .before = progress->n, .is_bytes = progress->is_bytes};
+  char tail[160];
+  describe(tail, sizeof tail, &end, 0);
+  progress->n_tail = strlen(tail) + strlen(progress->is_bytes ? "  99.9 MB/s  0:00 left" : "  99.9/s  0:00 left");
   progress->shown = cli_is_terminal(STDERR_FILENO);
   progress->blocks = cli_draws_blocks();
   progress->colours = cli_colours(STDERR_FILENO);
-  progress->started = now();
+  progress->started = cli_now_ms();
   if (progress->shown) draw(progress, progress->started);
 }
 
@@ -83,8 +83,8 @@ void cli_progress_step(struct cli_progress *progress, size_t done, size_t n_fail
   progress->done = done;
   progress->n_failed = n_failed;
   if (!progress->shown) return;
-  double time = now();
-  if (!progress->visible || done == progress->n || time - progress->drawn >= 0.05) draw(progress, time);
+  double time = cli_now_ms();
+  if (!progress->visible || done == progress->n || time - progress->drawn >= 50) draw(progress, time);
 }
 
 void cli_progress_clear(struct cli_progress *progress) {

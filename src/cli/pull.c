@@ -16,7 +16,7 @@ static const char *const includes[] = {"all", "vision", "text", NULL};
 static const struct cli_option own_options[] = {
     {OUT, 'o', "out", "DIR", "the model's folder [in the hub's cache, where every command finds it by its name]"},
     {REVISION, 0, "revision", "NAME", "a branch, tag or commit [main]"},
-    {INCLUDE, 0, "include", "TOWER", "leave out small files that only the other one needs: vision or text [all]"},
+    {INCLUDE, 0, "include", "TOWER", "vision or text: what only the other tower needs is left out [all]"},
     {OFFLINE, 0, "offline", NULL, "what is in the cache has to do"},
     {PARALLEL, 0, "parallel", "N", "files at once [4]"},
     {ALLOWED, 0, "allow", "HOST:PORT", "fetch from there although the address is private; may be repeated"},
@@ -159,6 +159,8 @@ const struct cli_command cli_pull = {
     .details = "NAME is a repository (org/name, hf-hub:org/name) or a short name (ViT-B/32, ViT-B-32::openai,\n"
                "ViT-B-32__laion2b_s34b_b79k). Only files that clipc opens are fetched, from where they were cut off,\n"
                "and each is compared with its hash; a folder appears when all of it is there. Its path is printed.\n"
+               "With --include, files of the tokeniser or the preprocessing are left out, and of weights in several\n"
+               "files those that the tower does not need; a single file comes whole (clipc pack --tower shrinks it).\n"
                "HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE are obeyed; the cache is the one of\n"
                "Python's programs, and -m NAME finds what either has put there.\n",
     .examples = "clipc pull openai/clip-vit-base-patch32\n"

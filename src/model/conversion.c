@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,6 +38,7 @@ struct convert_job {
   uint64_t n_bytes, n_done, n_read; /* n_read: since the files were last told to rest */
   bool single;                      /* one tower is taken out of two */
   char *folder;                     /* beside its final place, until it takes its name */
+  int lock;                         /* of that folder: its descriptor */
   float *numbers;                   /* [CONVERT_NUMBERS] */
   uint8_t *narrow;
   clipc_error *error;
@@ -113,6 +115,11 @@ static clipc_status convert_open(struct convert_job *job) {
   }
   if (status == CLIPC_OK)
     status = clipc__tensors_open(&job->tensors, job->from, job->config.open_clip, &opener, job->error);
+  if (status == CLIPC_OK) status = clipc__config_narrow(&job->config, &job->tensors, opener.towers, job->error);
+  if (status == CLIPC_OK && opener.towers == 0 && job->tensors.absent_towers != 0)
+    return clipc__fail(job->error, CLIPC_E_UNSUPPORTED,
+                       "%s: has the weights of one tower out of two: ask for the %s one", job->from,
+                       job->config.vision.present ? "image" : "text");
   if (status == CLIPC_OK) status = clipc__naming_detect(&naming, &job->tensors, &job->config, job->error);
   if (status != CLIPC_OK) return status;
   bool *used = clipc__alloc_zeroed(&opener.allocator, job->tensors.n_tensors, sizeof *used);
@@ -358,15 +365,6 @@ static clipc_status convert_failed(const struct convert_job *job, int number) {
   return clipc__fail(job->error, CLIPC_E_IO, "%s: cannot be written: %s", job->to, strerror(number));
 }
 
-/* Brings the names in a folder to the disk. */
-static bool convert_sync_folder(const char *path) {
-  int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return false;
-  bool done = fsync(descriptor) == 0 || errno == EINVAL || errno == EROFS; /* some file systems cannot */
-  close(descriptor);
-  return done;
-}
-
 /* The bytes of a path before its last name, slashes at the end left out. */
 static size_t convert_parent(const char *path) {
   size_t n = strlen(path);
@@ -385,18 +383,49 @@ static bool convert_is_empty(const char *path) {
   return n == 0;
 }
 
+static void convert_empty(int descriptor) {
+  int copy = dup(descriptor);
+  DIR *folder = copy < 0 ? NULL : fdopendir(copy);
+  if (folder == NULL && copy >= 0) close(copy);
+  if (folder != NULL) rewinddir(folder); /* the copy stands where the descriptor stands */
+  for (struct dirent *entry; folder != NULL && (entry = readdir(folder)) != NULL;)
+    if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) unlinkat(descriptor, entry->d_name, 0);
+  if (folder != NULL) closedir(folder);
+}
+
+/* Makes a folder that is locked, or takes over one whose owner was ended by force: nobody holds its lock. Returns its
+ * descriptor; -1 with errno EEXIST where another process has it. */
+static int convert_take_folder(const char *path) {
+  struct stat ours, there;
+  bool made = mkdir(path, 0777) == 0;
+  if (!made && errno != EEXIST) return -1;
+  int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  bool locked = descriptor >= 0 && flock(descriptor, LOCK_EX | LOCK_NB) == 0;
+  if (descriptor >= 0 && !locked && made && errno != EWOULDBLOCK) return descriptor; /* a file system without locks */
+  if (locked && fstat(descriptor, &ours) == 0 && lstat(path, &there) == 0 && ours.st_ino == there.st_ino &&
+      ours.st_dev == there.st_dev) { /* else it has got its name meanwhile */
+    convert_empty(descriptor);
+    return descriptor;
+  }
+  if (descriptor >= 0) close(descriptor);
+  errno = EEXIST;
+  return -1;
+}
+
 static clipc_status convert_make_folder(struct convert_job *job) {
   struct stat info;
   if (*job->to == '\0') return convert_failed(job, ENOENT);
   if (lstat(job->to, &info) == 0 && !(S_ISDIR(info.st_mode) && convert_is_empty(job->to)))
     return clipc__fail(job->error, CLIPC_E_IO, "%s: is there already; a conversion makes a new folder", job->to);
-  size_t n = convert_parent(job->to), n_bytes = n + 64;
+  size_t n = convert_parent(job->to), n_name = strcspn(job->to + n, "/"), n_bytes = n + 256;
   char *path = clipc__alloc(&job->opener->allocator, n_bytes, 1);
   if (path == NULL) return clipc__no_memory(job->error, job->to);
+  if (n_name > 200) n_name = 200;
   int number = EEXIST;
   for (unsigned attempt = 0; attempt < 1000 && number == EEXIST; attempt++) {
-    snprintf(path, n_bytes, "%.*s.clipc-%ld-%u.tmp", (int)n, job->to, (long)getpid(), attempt);
-    number = mkdir(path, 0777) == 0 ? 0 : errno;
+    snprintf(path, n_bytes, "%.*s.%.*s.clipc-%u.tmp", (int)n, job->to, (int)n_name, job->to + n, attempt);
+    job->lock = convert_take_folder(path);
+    number = job->lock >= 0 ? 0 : errno;
   }
   if (number == 0) {
     job->folder = path;
@@ -409,17 +438,17 @@ static clipc_status convert_make_folder(struct convert_job *job) {
 /* Gives the folder its name, or takes it away with all that is in it. */
 static clipc_status convert_close_folder(struct convert_job *job, clipc_status status) {
   if (job->folder == NULL) return status;
-  bool keep = status == CLIPC_OK && convert_sync_folder(job->folder);
+  bool keep = status == CLIPC_OK && clipc__sync_folder(job->folder);
   if (keep && rename(job->folder, job->to) != 0) keep = false;
   if (status == CLIPC_OK && !keep) status = convert_failed(job, errno);
-  DIR *folder = keep ? NULL : opendir(job->folder);
-  for (struct dirent *entry; folder != NULL && (entry = readdir(folder)) != NULL;)
-    if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) unlinkat(dirfd(folder), entry->d_name, 0);
-  if (folder != NULL) closedir(folder);
-  if (!keep) rmdir(job->folder);
+  if (!keep) {
+    convert_empty(job->lock);
+    rmdir(job->folder);
+  }
+  close(job->lock);
   size_t n = convert_parent(job->to);
   job->folder[n] = '\0'; /* which begins with the same parent */
-  if (keep) convert_sync_folder(n > 0 ? job->folder : ".");
+  if (keep) clipc__sync_folder(n > 0 ? job->folder : ".");
   clipc__free(&job->opener->allocator, job->folder);
   job->folder = NULL;
   return status;

@@ -10,10 +10,6 @@
 
 #define INDEX_MAX_SHARDS 4096u
 
-struct index_entry {
-  const char *tensor, *shard;
-};
-
 /* Opens one file as the n-th of the folder and reads its tensors. path is of the arena. */
 static clipc_status index_open_file(struct clipc__tensors *out, const char *path, const clipc_options *options,
                                     struct clipc__tensor **tensors, size_t *n_tensors, clipc_error *error) {
@@ -51,7 +47,7 @@ static bool index_weight_map(struct clipc__json *json, struct clipc__arena *aren
   const char *last_shard = NULL; /* neighbours mostly lie in one shard: its name is kept once */
   if (!clipc__json_open(json, '{')) return false;
   while (clipc__json_more(json, '}', &n)) {
-    struct index_entry entry;
+    struct clipc__index_entry entry;
     if (!clipc__json_key(json)) return false;
     if (json->text.n_bytes > 0 && memchr(json->text.data, 0, json->text.n_bytes))
       return clipc__json_fail(json, "a tensor name holds a NUL");
@@ -89,30 +85,24 @@ static bool index_scan(struct clipc__json *json, struct clipc__arena *arena, str
 }
 
 static int index_by_tensor(const void *a, const void *b) {
-  return strcmp(((const struct index_entry *)a)->tensor, ((const struct index_entry *)b)->tensor);
+  return strcmp(((const struct clipc__index_entry *)a)->tensor, ((const struct clipc__index_entry *)b)->tensor);
 }
 
 static int index_by_shard(const void *a, const void *b) {
-  int order = strcmp(((const struct index_entry *)a)->shard, ((const struct index_entry *)b)->shard);
+  int order = strcmp(((const struct clipc__index_entry *)a)->shard, ((const struct clipc__index_entry *)b)->shard);
   return order != 0 ? order : index_by_tensor(a, b);
 }
 
-/* Reads the index to entries, sorted by shard, then tensor; no tensor comes twice. */
-static clipc_status index_read(struct clipc__bytes *entries, struct clipc__arena *arena, const char *path,
-                               const clipc_options *options, clipc_error *error) {
-  struct clipc__file file;
-  clipc_status status =
-      clipc__file_open(&file, path, false, options->limits.max_config_bytes, &arena->allocator, error);
-  if (status != CLIPC_OK) return status;
-  struct clipc__json json = {.data = file.data, .n_bytes = file.n_bytes, .text.allocator = arena->allocator};
-  bool utf8 = clipc__utf8_valid(file.data, file.n_bytes);
+clipc_status clipc__index_parse(struct clipc__bytes *entries, struct clipc__arena *arena, const char *path,
+                                const void *data, size_t n_bytes, clipc_error *error) {
+  struct clipc__json json = {.data = data, .n_bytes = n_bytes, .text.allocator = arena->allocator};
+  bool utf8 = n_bytes == 0 || clipc__utf8_valid(data, n_bytes);
   bool ok = utf8 && index_scan(&json, arena, entries);
   clipc__bytes_free(&json.text);
-  clipc__file_close(&file);
   if (json.no_memory) return clipc__no_memory(error, path);
   if (!utf8) return clipc__fail(error, CLIPC_E_FORMAT, "%s: not UTF-8", path);
   if (!ok) return clipc__fail(error, CLIPC_E_FORMAT, "%s: byte %zu: %s", path, json.at, json.trouble);
-  struct index_entry *list = (struct index_entry *)(void *)entries->data;
+  struct clipc__index_entry *list = (struct clipc__index_entry *)(void *)entries->data;
   size_t n = entries->n_bytes / sizeof *list;
   if (n == 0) return clipc__fail(error, CLIPC_E_FORMAT, "%s: weight_map is empty", path);
   qsort(list, n, sizeof *list, index_by_tensor);
@@ -121,6 +111,16 @@ static clipc_status index_read(struct clipc__bytes *entries, struct clipc__arena
       return clipc__fail(error, CLIPC_E_FORMAT, "%s: tensor %s comes twice", path, list[i].tensor);
   qsort(list, n, sizeof *list, index_by_shard);
   return CLIPC_OK;
+}
+
+clipc_status clipc__index_read(struct clipc__bytes *entries, struct clipc__arena *arena, const char *path,
+                               uint64_t max_bytes, clipc_error *error) {
+  struct clipc__file file;
+  clipc_status status = clipc__file_open(&file, path, false, max_bytes, &arena->allocator, error);
+  if (status != CLIPC_OK) return status;
+  status = clipc__index_parse(entries, arena, path, file.data, file.n_bytes, error);
+  clipc__file_close(&file);
+  return status;
 }
 
 /* ---- tables */
@@ -135,8 +135,9 @@ static const struct clipc__tensor *index_find(const struct clipc__tensor *tensor
 }
 
 /* Opens the shard of entries[0..n) and copies the listed tensors to out->tensors. */
-static clipc_status index_open_shard(struct clipc__tensors *out, const char *folder, const struct index_entry *entries,
-                                     size_t n, const clipc_options *options, clipc_error *error) {
+static clipc_status index_open_shard(struct clipc__tensors *out, const char *folder,
+                                     const struct clipc__index_entry *entries, size_t n, const clipc_options *options,
+                                     clipc_error *error) {
   struct clipc__tensor *tensors;
   size_t n_tensors;
   const char *path = index_path(&out->arena, folder, entries[0].shard);
@@ -153,8 +154,22 @@ static clipc_status index_open_shard(struct clipc__tensors *out, const char *fol
   return CLIPC_OK;
 }
 
-static clipc_status index_open_shards(struct clipc__tensors *out, const char *folder, const struct index_entry *entries,
-                                      size_t n, const char *path, const clipc_options *options, clipc_error *error) {
+/* A shard that is not there is no failure yet: the folder may have been got for one tower alone. */
+static clipc_status index_look(bool *is_there, struct clipc__tensors *out, const char *folder,
+                               const struct clipc__index_entry *entries, size_t n, clipc_error *error) {
+  bool no_memory = false;
+  *is_there = clipc__folder_has(folder, entries[0].shard, &out->arena.allocator, &no_memory);
+  for (size_t i = 0; i < n && !*is_there; i++) out->absent_towers |= clipc__name_towers(entries[i].tensor);
+  if (!*is_there && !no_memory) out->absent_shard = index_path(&out->arena, folder, entries[0].shard);
+  if (no_memory || (!*is_there && out->absent_shard == NULL)) return clipc__no_memory(error, entries[0].shard);
+  if (out->absent_towers != (CLIPC_TOWER_IMAGE | CLIPC_TOWER_TEXT)) return CLIPC_OK;
+  return clipc__fail(error, CLIPC_E_IO, "%s: is not there, and the index lists tensor %s in it", out->absent_shard,
+                     entries[0].tensor);
+}
+
+static clipc_status index_open_shards(struct clipc__tensors *out, const char *folder,
+                                      const struct clipc__index_entry *entries, size_t n, const char *path,
+                                      const clipc_options *options, clipc_error *error) {
   size_t n_shards = 1;
   for (size_t i = 1; i < n; i++) n_shards += strcmp(entries[i].shard, entries[i - 1].shard) != 0;
   if (n_shards > INDEX_MAX_SHARDS)
@@ -164,9 +179,12 @@ static clipc_status index_open_shards(struct clipc__tensors *out, const char *fo
   out->tensors = clipc__arena_take(&out->arena, n, sizeof *out->tensors);
   if (out->files == NULL || out->tensors == NULL) return clipc__no_memory(error, path);
   for (size_t first = 0; first < n;) {
+    bool is_there;
     size_t end = first + 1;
     while (end < n && strcmp(entries[end].shard, entries[first].shard) == 0) end++;
-    clipc_status status = index_open_shard(out, folder, entries + first, end - first, options, error);
+    clipc_status status = index_look(&is_there, out, folder, entries + first, end - first, error);
+    if (status == CLIPC_OK && is_there)
+      status = index_open_shard(out, folder, entries + first, end - first, options, error);
     if (status != CLIPC_OK) return status;
     first = end;
   }
@@ -211,10 +229,9 @@ static clipc_status index_none_found(const char *folder, const char *wanted, con
   bool no_memory = false;
   for (size_t i = 0; i < sizeof others / sizeof *others; i++)
     if (clipc__folder_has(folder, others[i], allocator, &no_memory))
-      return clipc__fail(
-          error, CLIPC_E_MODEL,
-          "%s: has no %s; its %s must be converted to safetensors first (weights_tools/convert.py does)", folder,
-          wanted, others[i]);
+      return clipc__fail(error, CLIPC_E_MODEL,
+                         "%s: has no %s; its %s must be converted to safetensors first (weights_tools/convert.py does)",
+                         folder, wanted, others[i]);
   if (no_memory) return clipc__no_memory(error, folder);
   return clipc__fail(error, CLIPC_E_IO, "%s: has no %s", folder, wanted);
 }
@@ -234,10 +251,10 @@ static clipc_status index_open_folder(struct clipc__tensors *out, const char *fo
   size_t n_path = strlen(path);
   if (n_path < 5 || strcmp(path + n_path - 5, ".json") != 0) return index_open_single(out, path, options, error);
   struct clipc__bytes entries = {.allocator = *allocator};
-  clipc_status status = index_read(&entries, &out->arena, path, options, error);
+  clipc_status status = clipc__index_read(&entries, &out->arena, path, options->limits.max_config_bytes, error);
   if (status == CLIPC_OK)
-    status = index_open_shards(out, folder, (const struct index_entry *)(const void *)entries.data,
-                               entries.n_bytes / sizeof(struct index_entry), path, options, error);
+    status = index_open_shards(out, folder, (const struct clipc__index_entry *)(const void *)entries.data,
+                               entries.n_bytes / sizeof(struct clipc__index_entry), path, options, error);
   clipc__bytes_free(&entries);
   return status;
 }
@@ -265,4 +282,19 @@ void clipc__tensors_close(struct clipc__tensors *tensors) {
 
 const struct clipc__tensor *clipc__tensors_find(const struct clipc__tensors *tensors, const char *name) {
   return index_find(tensors->tensors, tensors->n_tensors, name);
+}
+
+clipc_status clipc__config_narrow(struct clipc__config *config, const struct clipc__tensors *tensors, int towers,
+                                  clipc_error *error) {
+  int absent = tensors->absent_towers;
+  bool image = config->vision.present && (absent & CLIPC_TOWER_IMAGE) == 0;
+  bool text = config->text.present && (absent & CLIPC_TOWER_TEXT) == 0;
+  if ((towers & absent) != 0 || (!image && !text))
+    return clipc__fail(error, CLIPC_E_MODEL,
+                       "%s: is not there, and the index lists weights of the %s tower in it; was the model got for the "
+                       "other one alone?",
+                       tensors->absent_shard, absent == CLIPC_TOWER_IMAGE ? "image" : "text");
+  config->vision.present = image;
+  config->text.present = text;
+  return CLIPC_OK;
 }

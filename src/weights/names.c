@@ -115,3 +115,25 @@ clipc_status clipc__naming_detect(enum clipc__naming *naming, const struct clipc
     clipc__part_name(name, order[0], CLIPC_TOWER_TEXT, CLIPC__TOKEN_EMBEDDING, 0, false);
   return clipc__fail(error, CLIPC_E_MODEL, "%s: none of the known spellings: there is no tensor %s", file, name);
 }
+
+int clipc__name_towers(const char *name) {
+  static const struct {
+    const char *prefix;
+    int towers;
+  } heads[] = {{"vision_model.", CLIPC_TOWER_IMAGE},
+               {"visual_projection.", CLIPC_TOWER_IMAGE},
+               {"visual.", CLIPC_TOWER_IMAGE},
+               {"text_model.", CLIPC_TOWER_TEXT},
+               {"text_projection", CLIPC_TOWER_TEXT},
+               {"text.", CLIPC_TOWER_TEXT},
+               {"transformer.", CLIPC_TOWER_TEXT},
+               {"token_embedding.", CLIPC_TOWER_TEXT},
+               {"positional_embedding", CLIPC_TOWER_TEXT},
+               {"ln_final.", CLIPC_TOWER_TEXT},
+               {"logit_scale", 0},
+               {"logit_bias", 0}};
+  if (strncmp(name, "module.", 7) == 0) name += 7;
+  for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
+    if (strncmp(name, heads[i].prefix, strlen(heads[i].prefix)) == 0) return heads[i].towers;
+  return CLIPC_TOWER_IMAGE | CLIPC_TOWER_TEXT;
+}

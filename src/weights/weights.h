@@ -100,7 +100,9 @@ struct clipc__tensors {
   size_t n_files;
   struct clipc__tensor *tensors;
   size_t n_tensors;
-  const char *file_name; /* of the weights or their index within the folder; a static string */
+  const char *file_name;    /* of the weights or their index within the folder; a static string */
+  int absent_towers;        /* 0, or the one whose shards are not all there: the folder was got for the other alone */
+  const char *absent_shard; /* one of those, its path; NULL = there is none */
 };
 
 /* Opens and completely validates the weights of a folder: for Hugging Face model.safetensors, else
@@ -109,8 +111,22 @@ struct clipc__tensors {
  * convert. Status as clipc_model_open. */
 CLIPC_PRIVATE clipc_status clipc__tensors_open(struct clipc__tensors *out, const char *folder, bool open_clip,
                                                const clipc_options *options, clipc_error *error);
+/* To be called after it: what the configuration has but the folder lacks is taken out of it. _MODEL where that is of
+ * the towers that the options ask for by name, or nothing would be left. */
+CLIPC_PRIVATE clipc_status clipc__config_narrow(struct clipc__config *config, const struct clipc__tensors *tensors,
+                                                int towers, clipc_error *error);
 CLIPC_PRIVATE void clipc__tensors_close(struct clipc__tensors *tensors);
 CLIPC_PRIVATE const struct clipc__tensor *clipc__tensors_find(const struct clipc__tensors *tensors, const char *name);
+
+/* An index: which tensor lies in which shard. entries is of struct clipc__index_entry, sorted by shard, then tensor;
+ * its strings are of the arena. path is for sentences. */
+struct clipc__index_entry {
+  const char *tensor, *shard;
+};
+CLIPC_PRIVATE clipc_status clipc__index_parse(struct clipc__bytes *entries, struct clipc__arena *arena,
+                                              const char *path, const void *data, size_t n_bytes, clipc_error *error);
+CLIPC_PRIVATE clipc_status clipc__index_read(struct clipc__bytes *entries, struct clipc__arena *arena, const char *path,
+                                             uint64_t max_bytes, clipc_error *error);
 
 /* ---- names: one table of parts, spelled for each naming */
 
@@ -158,6 +174,10 @@ CLIPC_PRIVATE clipc_status clipc__naming_detect(enum clipc__naming *naming, cons
  * spelling has no such part. */
 CLIPC_PRIVATE const char *clipc__part_name(char name[CLIPC__NAME_BYTES], enum clipc__naming naming, int tower,
                                            enum clipc__part part, int layer, bool projection_linear);
+
+/* The towers that need the tensor of this name, in any spelling: 0 for logit scale and bias, which one tower does
+ * without; both for a name that is not known. */
+CLIPC_PRIVATE int clipc__name_towers(const char *name);
 
 /* Walks over the parts of the network of a configuration in their fixed order: the image tower, the text tower, logit
  * scale and bias; of a tower what comes before the blocks, each block, what comes behind them; in each the order of
