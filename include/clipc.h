@@ -178,7 +178,7 @@ typedef struct clipc_options {
   clipc_reference reference;
   clipc_alpha alpha;
   int apply_exif;   /* 1: turn pictures upright by their EXIF orientation first; the references do not [0] */
-  int towers;       /* CLIPC_TOWER_IMAGE | CLIPC_TOWER_TEXT; 0 = all that the folder has */
+  int towers;       /* CLIPC_TOWER_IMAGE | CLIPC_TOWER_TEXT; 0 = all that the configuration has */
   int n_threads;    /* threads that one computation may use, the caller included; 0 = as many as the
                        process may use by its affinity mask and its cgroup */
   int read_weights; /* 1: read weight files into memory; 0: map them. A mapped file must not be truncated
@@ -1289,7 +1289,7 @@ typedef struct clipc_pull_options {
   const char *revision; /* a branch, tag or commit [main] */
   const char *endpoint; /* the hub [https://huggingface.co] */
   const char *token;    /* for the endpoint's host alone, whatever it redirects to; NULL = none */
-  int towers;           /* CLIPC_TOWER_IMAGE or _TEXT: small files that only the other needs are left out; 0 = all */
+  int towers;           /* CLIPC_TOWER_IMAGE or _TEXT: what only the other needs is left out, shards too; 0 = all */
   int offline;          /* 1: what is in the cache has to do */
   int n_parallel;       /* files at once [4] */
   int n_retries;        /* one after the other, without a byte in between [5]; -1 = none */

@@ -138,7 +138,7 @@ clipc_status clipc_inspect_tensors(const char *folder, const clipc_options *opti
     status = clipc__fail(error, CLIPC_E_IO, "%s: is no folder, and only folders have tensors to list", folder);
   if (status == CLIPC_OK) status = clipc__config_read(&config, &store, &effective, error);
   if (status == CLIPC_OK) status = clipc__tensors_open(&tensors, folder, config.open_clip, &effective, error);
-  if (status == CLIPC_OK) status = clipc__config_narrow(&config, &tensors, effective.towers, error);
+  if (status == CLIPC_OK) status = clipc__tensors_cover(&tensors, &config, error);
   if (status == CLIPC_OK) status = clipc__naming_detect(&naming, &tensors, &config, error);
   if (status == CLIPC_OK) {
     used = clipc__alloc_zeroed(&effective.allocator, tensors.n_tensors, sizeof *used);

@@ -163,6 +163,29 @@ static void test_safetensors_unusable(void **state) {
   test_folder_drop("model.safetensors");
 }
 
+/* What is wrong is said with the tensor it is about. */
+static void test_safetensors_sentences(void **state) {
+  (void)state;
+  static const struct {
+    const char *header, *part;
+  } broken[] = {
+      {"{\"a\":{\"dtype\":\"F99\",\"shape\":[2],\"data_offsets\":[0,8]}}", "tensor a: unknown dtype"},
+      {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,8]}}", "tensor a: data_offsets"},
+      {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
+       "\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+       "tensor a comes twice"},
+      {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", "tensor a begins at byte 4"},
+  };
+  for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
+    struct clipc__tensors tensors;
+    clipc_error error = {0};
+    safetensors_put("model.safetensors", broken[i].header, "\0\0\0\0\0\0\0", 8);
+    assert_int_equal(clipc__tensors_open(&tensors, test_folder, false, &default_options, &error), CLIPC_E_FORMAT);
+    if (!strstr(error.message, broken[i].part)) fail_msg("%s, not: %s", error.message, broken[i].part);
+  }
+  test_folder_drop("model.safetensors");
+}
+
 /* ---- views */
 
 static float half_value(uint16_t half) {
@@ -491,7 +514,7 @@ static void test_failing_memory(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_shards),        cmocka_unit_test(test_folder_files),
-      cmocka_unit_test(test_module_prefix), cmocka_unit_test(test_safetensors_unusable),
+      cmocka_unit_test(test_module_prefix), cmocka_unit_test(test_safetensors_unusable), cmocka_unit_test(test_safetensors_sentences),
       cmocka_unit_test(test_widening),      cmocka_unit_test(test_views),
       cmocka_unit_test(test_names),         cmocka_unit_test(test_naming_refused),
       cmocka_unit_test(test_not_inferred),  cmocka_unit_test(test_failing_memory),

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FORMAT = CLI_OWN, TENSORS };
+enum { FORMAT = CLI_OWN, TENSORS, TOWER };
 
 enum { LINES, JSON };
 static const char *const formats[] = {"lines", "json", NULL};
@@ -15,10 +15,12 @@ static const char *const formats[] = {"lines", "json", NULL};
 static const struct cli_option own_options[] = {
     {TENSORS, 0, "tensors", NULL,
      "every tensor of the folder too: type, shape, range, norm; what is not used, what is not a number"},
+    {TOWER, 0, "tower", "NAME", "look at one tower alone: image or text [all]"},
     {FORMAT, 'f', "format", "NAME", "lines or json [lines]"},
     {0},
 };
 
+static const char *const towers[] = {"all", "image", "text", NULL};
 static const char *const resize_names[] = {"none", "shortest", "exact", "longest"};
 static const char *const filter_names[] = {"nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"};
 
@@ -209,7 +211,7 @@ static void json_tower(struct cli_output *output, const clipc_model *model, int 
 /* The object stays open: its tensors may follow. */
 static void print_json(struct cli_output *output, const clipc_model *model, const char *folder,
                        const char *fingerprint) {
-  static const char *const towers[] = {"", "\"image\"", "\"text\"", "\"image\",\"text\""};
+  static const char *const towers_json[] = {"", "\"image\"", "\"text\"", "\"image\",\"text\""};
   size_t n = 0;
   const size_t *dimensions = clipc_supported_dimensions(model, &n);
   cli_print(output, "{\"model\":");
@@ -228,7 +230,7 @@ static void print_json(struct cli_output *output, const clipc_model *model, cons
   cli_print(output, ",\"text_tower\":");
   json_tower(output, model, CLIPC_TOWER_TEXT);
   cli_print(output, ",\"towers\":[%s],\"embedding_dimension\":%zu,\"supported_dimensions\":[",
-            towers[clipc_towers(model) & 3], clipc_embedding_dimension(model));
+            towers_json[clipc_towers(model) & 3], clipc_embedding_dimension(model));
   for (size_t i = 0; i < n; i++) cli_print(output, "%s%zu", i > 0 ? "," : "", dimensions[i]);
   cli_print(output, "],\"image_height\":%d,\"image_width\":%d,\"context_length\":%zu,\"logit_scale\":",
             clipc_image_height(model), clipc_image_width(model), clipc_context_length(model));
@@ -307,15 +309,24 @@ static int write_tensor(void *context, const clipc_tensor_info *info) {
   return !cli_flush(writer->output);
 }
 
-static bool write_tensors(struct cli_output *output, const struct cli_model_options *options, int format) {
+struct job {
+  struct cli_model_options model;
+  int format, tower;
+  bool tensors;
+};
+
+static bool write_tensors(struct cli_output *output, const struct job *job) {
+  int format = job->format;
   struct tensor_writer writer = {.output = output, .format = format};
+  clipc_options options = job->model.options;
+  options.towers = job->tower;
   clipc_error error = {0};
   if (format == JSON) {
     cli_print(output, ",\"tensors\":[");
   } else {
     cli_print(output, "tensors\n  %-4s %-16s %11s %11s %11s  %s\n", "type", "shape", "least", "most", "norm", "name");
   }
-  if (clipc_inspect_tensors(options->folder, &options->options, write_tensor, &writer, &error) != CLIPC_OK) {
+  if (clipc_inspect_tensors(job->model.folder, &options, write_tensor, &writer, &error) != CLIPC_OK) {
     if (error.status != CLIPC_E_CANCELLED) cli_complain("%s", error.message);
     return false;
   }
@@ -328,18 +339,12 @@ static bool write_tensors(struct cli_output *output, const struct cli_model_opti
   return true;
 }
 
-struct job {
-  struct cli_model_options model;
-  int format;
-  bool tensors;
-};
-
 static int inspect(const struct cli_command *command, const struct job *job) {
   char fingerprint[CLIPC_FINGERPRINT_BYTES];
   clipc_model *model;
   clipc_error error = {0};
   struct cli_output output;
-  if (!cli_model_open(&model, command, &job->model, 0)) return CLI_FAILED;
+  if (!cli_model_open(&model, command, &job->model, job->tower)) return CLI_FAILED;
   if (clipc_model_fingerprint(model, fingerprint, &error) != CLIPC_OK) {
     cli_complain("%s", error.message);
     clipc_model_close(model);
@@ -348,7 +353,7 @@ static int inspect(const struct cli_command *command, const struct job *job) {
   cli_output_open(&output, NULL);
   (job->format == JSON ? print_json : print_lines)(&output, model, job->model.folder, fingerprint);
   clipc_model_close(model);
-  bool fine = !job->tensors || write_tensors(&output, &job->model, job->format);
+  bool fine = !job->tensors || write_tensors(&output, job);
   if (job->format == JSON) cli_print(&output, "}\n");
   return cli_output_close(&output, true) && fine ? CLI_OK : CLI_FAILED;
 }
@@ -361,6 +366,7 @@ static bool own_option(const struct cli_command *command, void *context, int id,
   }
   switch (id) {
   case TENSORS: job->tensors = true; break;
+  case TOWER: return (job->tower = cli_choice(command, "tower", value, towers)) >= 0;
   case FORMAT: return (job->format = cli_choice(command, "format", value, formats)) >= 0;
   default: job->model.folder = value; /* there is nothing else that it could be */
   }
@@ -376,7 +382,7 @@ static int run(const struct cli_command *command, int argc, char **argv) {
 const struct cli_command cli_inspect = {
     .name = "inspect",
     .summary = "what a model is and how it prepares pictures",
-    .usage = "-m MODEL [--tensors] [-f lines|json]",
+    .usage = "-m MODEL [--tensors] [--tower image|text] [-f lines|json]",
     .details =
         "The fingerprint is that of the embedding space: vectors may be compared when those of their models are the\n"
         "same up to the colon. It is a hash of the weights' values, of the configuration, of the steps that make\n"

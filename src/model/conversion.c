@@ -115,11 +115,7 @@ static clipc_status convert_open(struct convert_job *job) {
   }
   if (status == CLIPC_OK)
     status = clipc__tensors_open(&job->tensors, job->from, job->config.open_clip, &opener, job->error);
-  if (status == CLIPC_OK) status = clipc__config_narrow(&job->config, &job->tensors, opener.towers, job->error);
-  if (status == CLIPC_OK && opener.towers == 0 && job->tensors.absent_towers != 0)
-    return clipc__fail(job->error, CLIPC_E_UNSUPPORTED,
-                       "%s: has the weights of one tower out of two: ask for the %s one", job->from,
-                       job->config.vision.present ? "image" : "text");
+  if (status == CLIPC_OK) status = clipc__tensors_cover(&job->tensors, &job->config, job->error);
   if (status == CLIPC_OK) status = clipc__naming_detect(&naming, &job->tensors, &job->config, job->error);
   if (status != CLIPC_OK) return status;
   bool *used = clipc__alloc_zeroed(&opener.allocator, job->tensors.n_tensors, sizeof *used);

@@ -299,7 +299,7 @@ clipc_status clipc__loader_scale(struct clipc__loader *loader, clipc_error *erro
     model->logit_bias = fetch_number(loader, CLIPC__LOGIT_BIAS);
   if (loader->status != CLIPC_OK) return loader->status;
   if (!isfinite(model->logit_scale) || !isfinite(model->logit_bias))
-    return clipc__fail(error, CLIPC_E_MODEL, "%s is not finite",
+    return clipc__fail(error, CLIPC_E_MODEL, "%s: %s is not finite", model->folder,
                        isfinite(model->logit_scale) ? "logit_bias" : "the exponential of logit_scale");
   model->embedding_dimension = (size_t)model->config.embedding_dimension;
   return CLIPC_OK;

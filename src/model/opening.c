@@ -101,8 +101,7 @@ static clipc_status opening_do(struct clipc_opening *opening, size_t n_bytes, bo
   case CLIPC__OPENING_TENSORS: {
     clipc_status status =
         clipc__tensors_open(&model->tensors, model->folder, model->config.open_clip, &model->options, error);
-    if (status == CLIPC_OK)
-      status = clipc__config_narrow(&model->config, &model->tensors, model->options.towers, error);
+    if (status == CLIPC_OK) status = clipc__tensors_cover(&model->tensors, &model->config, error);
     if (status == CLIPC_OK) model->weights_name = model->tensors.file_name;
     return status;
   }

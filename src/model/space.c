@@ -202,7 +202,7 @@ static clipc_status space_read(struct clipc__space *out, struct clipc__config *c
   struct clipc__space space = {.towers = 0};
   clipc_status status = clipc__config_read(config, &store, options, error);
   if (status == CLIPC_OK) status = clipc__tensors_open(&tensors, folder, config->open_clip, options, error);
-  if (status == CLIPC_OK) status = clipc__config_narrow(config, &tensors, options->towers, error);
+  if (status == CLIPC_OK) status = clipc__tensors_cover(&tensors, config, error);
   if (status == CLIPC_OK) status = space_weights(space.weights, &tensors, config, options, error);
   clipc__tensors_close(&tensors);
   for (int i = 0; i < 2 && status == CLIPC_OK && config->text.present; i++)

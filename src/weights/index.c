@@ -284,17 +284,13 @@ const struct clipc__tensor *clipc__tensors_find(const struct clipc__tensors *ten
   return index_find(tensors->tensors, tensors->n_tensors, name);
 }
 
-clipc_status clipc__config_narrow(struct clipc__config *config, const struct clipc__tensors *tensors, int towers,
+clipc_status clipc__tensors_cover(const struct clipc__tensors *tensors, const struct clipc__config *config,
                                   clipc_error *error) {
-  int absent = tensors->absent_towers;
-  bool image = config->vision.present && (absent & CLIPC_TOWER_IMAGE) == 0;
-  bool text = config->text.present && (absent & CLIPC_TOWER_TEXT) == 0;
-  if ((towers & absent) != 0 || (!image && !text))
-    return clipc__fail(error, CLIPC_E_MODEL,
-                       "%s: is not there, and the index lists weights of the %s tower in it; was the model got for the "
-                       "other one alone?",
-                       tensors->absent_shard, absent == CLIPC_TOWER_IMAGE ? "image" : "text");
-  config->vision.present = image;
-  config->text.present = text;
-  return CLIPC_OK;
+  bool image = config->vision.present && (tensors->absent_towers & CLIPC_TOWER_IMAGE) != 0;
+  bool text = config->text.present && (tensors->absent_towers & CLIPC_TOWER_TEXT) != 0;
+  if (!image && !text) return CLIPC_OK;
+  return clipc__fail(error, CLIPC_E_MODEL,
+                     "%s: is not there, and the index lists weights of the %s tower in it: ask for the %s tower alone, "
+                     "or get the rest",
+                     tensors->absent_shard, image ? "image" : "text", image ? "text" : "image");
 }

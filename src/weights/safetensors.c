@@ -124,8 +124,10 @@ static bool safetensors_metadata(struct clipc__json *json) {
   return json->trouble == NULL;
 }
 
-/* All entries of the header, appended to entries (an array of struct safetensors_entry). */
-static bool safetensors_header(struct clipc__json *json, struct clipc__bytes *entries, struct clipc__arena *arena) {
+/* All entries of the header, appended to entries (an array of struct safetensors_entry). at is the tensor whose entry is
+ * read, NULL before the first. */
+static bool safetensors_header(struct clipc__json *json, struct clipc__bytes *entries, struct clipc__arena *arena,
+                               const char **at) {
   bool has_metadata = false;
   size_t n = 0;
   if (!clipc__json_open(json, '{')) return false;
@@ -143,6 +145,7 @@ static bool safetensors_header(struct clipc__json *json, struct clipc__bytes *en
       json->no_memory = true;
       return clipc__json_fail(json, "no memory");
     }
+    *at = entry.tensor.name;
     if (!safetensors_entry_read(json, &entry)) return false;
     if (!clipc__bytes_append(entries, &entry, sizeof entry)) {
       json->no_memory = true;
@@ -164,9 +167,9 @@ static int safetensors_by_name(const void *a, const void *b) {
   return order != 0 ? order : x->n_name < y->n_name ? -1 : x->n_name > y->n_name;
 }
 
-/* The byte ranges follow each other from 0 to the end of the file, and no name comes twice. */
-static clipc_status safetensors_check(struct safetensors_entry *entries, size_t n_entries, uint64_t n_data,
-                                      const char *path, clipc_error *error) {
+/* The byte ranges follow each other from 0 to the end of the file. */
+static clipc_status safetensors_check_ranges(struct safetensors_entry *entries, size_t n_entries, uint64_t n_data,
+                                             const char *path, clipc_error *error) {
   uint64_t end = 0;
   if (n_entries > 0) qsort(entries, n_entries, sizeof *entries, safetensors_by_offset);
   for (size_t i = 0; i < n_entries; i++) {
@@ -178,11 +181,18 @@ static clipc_status safetensors_check(struct safetensors_entry *entries, size_t 
   if (end != n_data)
     return clipc__fail(error, CLIPC_E_FORMAT, "%s: the tensors take %llu bytes, but the file holds %llu for them", path,
                        (unsigned long long)end, (unsigned long long)n_data);
+  return CLIPC_OK;
+}
+
+/* The ranges, and that no name comes twice, which is told first. Leaves the entries sorted by name. */
+static clipc_status safetensors_check(struct safetensors_entry *entries, size_t n_entries, uint64_t n_data,
+                                      const char *path, clipc_error *error) {
+  clipc_status status = safetensors_check_ranges(entries, n_entries, n_data, path, error);
   if (n_entries > 0) qsort(entries, n_entries, sizeof *entries, safetensors_by_name);
   for (size_t i = 1; i < n_entries; i++)
     if (safetensors_by_name(&entries[i - 1], &entries[i]) == 0)
       return clipc__fail(error, CLIPC_E_FORMAT, "%s: tensor %s comes twice", path, entries[i].tensor.name);
-  return CLIPC_OK;
+  return status;
 }
 
 static clipc_status safetensors_entries(struct clipc__bytes *entries, struct clipc__arena *arena,
@@ -191,13 +201,13 @@ static clipc_status safetensors_entries(struct clipc__bytes *entries, struct cli
   struct clipc__json json = {.data = file->data + 8, .n_bytes = (size_t)n_header, .text.allocator = arena->allocator};
   if (!clipc__utf8_valid(json.data, json.n_bytes))
     return clipc__fail(error, CLIPC_E_FORMAT, "%s: the header is not UTF-8", path);
-  bool ok = safetensors_header(&json, entries, arena);
+  const char *at = NULL;
+  bool ok = safetensors_header(&json, entries, arena, &at);
   clipc__bytes_free(&json.text);
   if (ok) return CLIPC_OK;
   if (json.no_memory) return clipc__fail(error, CLIPC_E_NO_MEMORY, "%s: no memory for the header", path);
-  size_t n_named = entries->n_bytes / sizeof(struct safetensors_entry);
-  return clipc__fail(error, CLIPC_E_FORMAT, "%s: header byte %zu, after %zu tensors: %s", path, json.at, n_named,
-                     json.trouble);
+  return clipc__fail(error, CLIPC_E_FORMAT, "%s: header byte %zu%s%s: %s", path, json.at, at ? ", tensor " : "",
+                     at ? at : "", json.trouble);
 }
 
 clipc_status clipc__safetensors_read(struct clipc__tensor **out, size_t *n_out, struct clipc__arena *arena,

@@ -111,10 +111,9 @@ struct clipc__tensors {
  * convert. Status as clipc_model_open. */
 CLIPC_PRIVATE clipc_status clipc__tensors_open(struct clipc__tensors *out, const char *folder, bool open_clip,
                                                const clipc_options *options, clipc_error *error);
-/* To be called after it: what the configuration has but the folder lacks is taken out of it. _MODEL where that is of
- * the towers that the options ask for by name, or nothing would be left. */
-CLIPC_PRIVATE clipc_status clipc__config_narrow(struct clipc__config *config, const struct clipc__tensors *tensors,
-                                                int towers, clipc_error *error);
+/* _MODEL where shards are absent that a tower of the configuration needs. */
+CLIPC_PRIVATE clipc_status clipc__tensors_cover(const struct clipc__tensors *tensors,
+                                                const struct clipc__config *config, clipc_error *error);
 CLIPC_PRIVATE void clipc__tensors_close(struct clipc__tensors *tensors);
 CLIPC_PRIVATE const struct clipc__tensor *clipc__tensors_find(const struct clipc__tensors *tensors, const char *name);
 
