@@ -3,6 +3,7 @@
 A `Concept` says what a picture shows (a red circle, three green stars, the letter A in blue ...).
     random_concept(rng)            a concept that training may see (never a held-out combination)
     held_out_concepts()            64 combinations, in a fixed order, that training never sees
+    exchanged(relation)            the same two shapes, each where the other was
     caption(concept, rng)          one sentence from the grammar
     compose(concept, rng)          Scene: coloured polygons in the unit square
     render(scene, width, height)   Pillow picture of any size; the unit square is the centre square
@@ -150,13 +151,18 @@ def _any_concept(category: str, rng: random.Random) -> Concept:
     return Concept("shape", shape, colour)
 
 
-def random_concept(rng: random.Random) -> Concept:
+def random_concept(rng: random.Random, category: str | None = None) -> Concept:
     """A concept for a training picture."""
-    category = rng.choices(list(CATEGORIES), CATEGORIES.values())[0]
+    category = category or rng.choices(list(CATEGORIES), CATEGORIES.values())[0]
     while True:
         concept = _any_concept(category, rng)
         if not is_held_out(concept):
             return concept
+
+
+def exchanged(c: Concept) -> Concept:
+    """A relation's two shapes, each where the other was."""
+    return replace(c, what=c.what2, colour=c.colour2, what2=c.what, colour2=c.colour)
 
 
 def altered(c: Concept, rng: random.Random) -> Concept:
@@ -166,8 +172,7 @@ def altered(c: Concept, rng: random.Random) -> Concept:
         fields = [f for f in ("what", "colour", "count", "place", "what2", "colour2") if getattr(c, f)]
         field = rng.choice(fields)
         if c.category == "relation" and rng.random() < 0.5:
-            new = rng.choice([replace(c, what=c.what2, colour=c.colour2, what2=c.what, colour2=c.colour),
-                              replace(c, colour=c.colour2, colour2=c.colour)])
+            new = rng.choice([exchanged(c), replace(c, colour=c.colour2, colour2=c.colour)])
         else:
             new = replace(c, **{field: getattr(other, field)})
         natural = c.category == "thing" and (new.what in NATURAL) != (not new.colour)
@@ -188,6 +193,9 @@ TEMPLATES = ("{0}",) * 4 + ("a photo of {0}", "a photo of {0}.", "a drawing of {
              "a photo of a {1}", "a picture of a {1}.")
 
 
+TURNED = 0.35  # share of relations that are said from the other side: below, to the right of
+
+
 def _article(words: str) -> str:
     return ("an " if words[0] in "aeiou" else "a ") + words
 
@@ -205,17 +213,17 @@ def _glyph_phrase(c: Concept, rng: random.Random | None) -> tuple[str, str]:
     return article + body if article else _article(body), body
 
 
-def _relation_phrase(c: Concept, rng: random.Random | None) -> tuple[str, str]:
+def _relation_phrase(c: Concept, turned: bool) -> tuple[str, str]:
     first, second = _coloured(c.colour, c.what), _coloured(c.colour2, c.what2)
     words = "above" if c.place == "above" else "to the left of"
-    if rng is not None and rng.random() < 0.35:  # the same said from the other side
+    if turned:  # the same said from the other side
         first, second = second, first
         words = "below" if c.place == "above" else "to the right of"
     body = f"{first} {words} {_article(second)}"
     return _article(body), body
 
 
-def phrase(c: Concept, rng: random.Random | None = None) -> tuple[str, str]:
+def phrase(c: Concept, rng: random.Random | None = None, turned: float = TURNED) -> tuple[str, str]:
     """(with article, without): ("a red circle", "red circle"). Without rng the one canonical form."""
     noun = _coloured(c.colour, c.what)
     if c.category == "count":
@@ -224,7 +232,7 @@ def phrase(c: Concept, rng: random.Random | None = None) -> tuple[str, str]:
     if c.category == "place":
         body = f"{noun} {PLACES[c.place]}"
     elif c.category == "relation":
-        return _relation_phrase(c, rng)
+        return _relation_phrase(c, rng is not None and rng.random() < turned)
     elif c.category == "texture":
         if c.what == "dots" or c.what.endswith("stripes"):
             plain = rng is None or rng.random() < 0.7
@@ -241,10 +249,15 @@ def phrase(c: Concept, rng: random.Random | None = None) -> tuple[str, str]:
     return _article(body), body
 
 
-def caption(c: Concept, rng: random.Random | None = None) -> str:
+def caption(c: Concept, rng: random.Random | None = None, turned: float = TURNED) -> str:
     """A sentence that says c. Without rng: the canonical phrase with its article."""
-    words = phrase(c, rng)
+    words = phrase(c, rng, turned)
     return (rng.choice(TEMPLATES) if rng is not None else "{0}").format(*words)
+
+
+def turned_caption(c: Concept) -> str:
+    """A relation said from the other side: "a blue square below a red circle"."""
+    return _relation_phrase(c, True)[0]
 
 
 # ------------------------------------------------------------------- outlines, in [-1, 1] x [-1, 1]

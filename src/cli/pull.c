@@ -23,18 +23,10 @@ static const struct cli_option own_options[] = {
     {0},
 };
 
-static volatile sig_atomic_t stopped;
-
-static void stop(int number) {
-  (void)number;
-  stopped = 1;
-}
-
 struct pull_job {
   const char *name;
   clipc_pull_options options;
-  const char **allow;
-  size_t n_allow, capacity;
+  struct cli_list allow;
 };
 
 /* The user chose the endpoint, so it may be a private address: its "host:port". To be freed; NULL for none. */
@@ -58,7 +50,7 @@ static void watch(clipc_pull *pull) {
   do {
     clipc_pull_wait(pull, LOOK_MS, NULL);
     state = clipc_pull_how_far(pull);
-    if (stopped && !told) {
+    if (cli_was_stopped() && !told) {
       clipc_pull_cancel(pull);
       told = true;
     }
@@ -81,28 +73,24 @@ static int pull_model(struct pull_job *job) {
   struct cli_hub hub;
   cli_hub_read(&hub);
   char *origin = endpoint_origin(hub.endpoint);
-  if (origin != NULL) {
-    job->allow = cli_grow(job->allow, &job->capacity, job->n_allow + 1, sizeof *job->allow);
-    job->allow[job->n_allow++] = origin;
-  }
+  if (origin != NULL) cli_list_add(&job->allow, origin);
   job->options.cache = hub.cache;
   job->options.endpoint = hub.endpoint;
   job->options.token = hub.token;
   job->options.offline |= hub.offline;
   clipc_runtime_options options = {.n_threads = 2,
-                                   .fetch = {.allow = job->allow, .n_allow = job->n_allow, .use_proxy = 1}};
+                                   .fetch = {.allow = job->allow.items, .n_allow = job->allow.n, .use_proxy = 1}};
   clipc_runtime *runtime;
   clipc_pull *pull = NULL;
   clipc_error error = {0};
-  struct sigaction action = {.sa_handler = stop, .sa_flags = (int)SA_RESETHAND};
-  sigaction(SIGINT, &action, NULL);
+  cli_catch_stop(SIGINT);
   if (clipc_runtime_open(&runtime, &options, &error) == CLIPC_OK &&
       clipc_pull_begin(&pull, runtime, job->name, &job->options, &error) == CLIPC_OK) {
     watch(pull);
     clipc_pull_status(pull, &error);
   }
   int code = CLI_FAILED;
-  if (error.status == CLIPC_E_CANCELLED && stopped)
+  if (error.status == CLIPC_E_CANCELLED && cli_was_stopped())
     cli_complain("stopped; what was fetched stays for the next time"), code = CLI_STOPPED;
   else if (error.status != CLIPC_OK)
     cli_complain("%s", error.message);
@@ -115,40 +103,35 @@ static int pull_model(struct pull_job *job) {
   return code;
 }
 
-static int run(const struct cli_command *command, int argc, char **argv) {
-  struct cli_parser parser = {.command = command, .argc = argc, .argv = argv, .next = 1};
-  struct pull_job job = {0};
-  const char *value;
-  uint64_t number;
-  int id, choice;
-  while ((id = cli_next(&parser, &value)) != CLI_END) {
-    switch (id) {
-    case CLI_BAD: return CLI_FAILED;
-    case CLI_HELP: return cli_help(command);
-    case CLI_PLAIN:
-      if (job.name != NULL) return cli_usage_error(command, "pull takes one name; what is \"%s\"?", value);
-      job.name = value;
-      break;
-    case OUT: job.options.folder = value; break;
-    case REVISION: job.options.revision = value; break;
-    case OFFLINE: job.options.offline = 1; break;
-    case INCLUDE:
-      if ((choice = cli_choice(command, "include", value, includes)) < 0) return CLI_FAILED;
-      job.options.towers = choice; /* CLIPC_TOWER_IMAGE, CLIPC_TOWER_TEXT */
-      break;
-    case PARALLEL:
-      if (!cli_number(command, "parallel", value, 1, 64, &number)) return CLI_FAILED;
-      job.options.n_parallel = (int)number;
-      break;
-    case ALLOWED:
-      job.allow = cli_grow(job.allow, &job.capacity, job.n_allow + 1, sizeof *job.allow);
-      job.allow[job.n_allow++] = value;
-      break;
-    }
+static bool own_option(const struct cli_command *command, void *context, int id, const char *value) {
+  struct pull_job *job = context;
+  uint64_t number = 0;
+  if (id == CLI_PLAIN && job->name != NULL) {
+    cli_usage_error(command, "pull takes one name; what is \"%s\"?", value);
+    return false;
   }
-  if (job.name == NULL) return cli_usage_error(command, "pull needs a model: clipc pull openai/clip-vit-base-patch32");
-  int code = pull_model(&job);
-  free(job.allow);
+  switch (id) {
+  case OUT: job->options.folder = value; break;
+  case REVISION: job->options.revision = value; break;
+  case OFFLINE: job->options.offline = 1; break;
+  case INCLUDE: return (job->options.towers = cli_choice(command, "include", value, includes)) >= 0; /* CLIPC_TOWER_ */
+  case PARALLEL:
+    if (!cli_number(command, "parallel", value, 1, 64, &number)) return false;
+    job->options.n_parallel = (int)number;
+    break;
+  case ALLOWED: cli_list_add(&job->allow, value); break;
+  default: job->name = value;
+  }
+  return true;
+}
+
+static int run(const struct cli_command *command, int argc, char **argv) {
+  struct pull_job job = {0};
+  int code = cli_parse(command, argc, argv, NULL, own_option, &job);
+  if (code == CLI_PARSED && job.name == NULL)
+    code = cli_usage_error(command, "pull needs a model: clipc pull openai/clip-vit-base-patch32");
+  if (code == CLI_PARSED) code = pull_model(&job);
+  free(job.allow.items);
   return code;
 }
 
