@@ -99,13 +99,13 @@ static bool hub_refuse(int fd, int code, const char *error_code, const char *err
 
 static bool hub_list(struct hub_server *s, int fd, const char *path) {
   char body[12000], hash[65];
-  bool request = strstr(path, "refs%2Fpr%2F7") != NULL;
+  bool has_all = strstr(path, "refs%2Fpr%2F7") != NULL || strstr(path, "/timm/") != NULL;
   const struct hub_manners m = hub_manners_now(s, NULL);
   size_t n =
       (size_t)sprintf(body, "{\"_id\":\"x\",\"id\":\"a/b\",\"gated\":false,\"sha\":\"%s\",\"siblings\":[", hub_commit);
   for (size_t i = 0; i < s->n_files; i++) {
     const struct hub_file *file = &s->files[i];
-    if (file->is_large && strstr(file->name, "safetensors") && m.no_safetensors && !request) continue;
+    if (file->is_large && strstr(file->name, "safetensors") && m.no_safetensors && !has_all) continue;
     strcpy(hash, s->hashes[file - s->files]);
     n += (size_t)sprintf(body + n, "%s{\"rfilename\":\"%s\"", i ? "," : "", file->name);
     if (!m.no_blobs && file->is_large)

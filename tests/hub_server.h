@@ -26,7 +26,7 @@ struct hub_manners {
   int list_status;                        /* not 0: what the list answers */
   int file_status;                        /* not 0: what files answer */
   const char *error_code, *error_message; /* said with these two, and with 403 of gated files */
-  bool no_safetensors;                    /* the main revision lists none; refs/pr/7 always does */
+  bool no_safetensors;                    /* the main revision lists none; refs/pr/7 and timm/... always do */
   bool conversion;                        /* there is an open request of the converter */
 };
 

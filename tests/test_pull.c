@@ -371,6 +371,9 @@ static void without_safetensors_there_are_other_ways(void **state) {
   ROOM_BEHAVE(.no_safetensors = true);
   assert_refused(CLIPC_E_MODEL, "convert", "org/model", .folder = room_in("none"));
   assert_false(clipc__is_folder(room_in("none")));
+  assert_pulled("openai/clip-vit-base-patch32", .folder = room_in("equal")); /* timm's, which are the same weights */
+  assert_whole(room_in("equal"));
+  assert_refused(CLIPC_E_MODEL, "convert", "openai/clip-vit-base-patch32", .folder = room_in("none"), .revision = "v1");
   ROOM_BEHAVE(.no_safetensors = true, .conversion = true);
   const char *cache = room_in("converted");
   char found[1024];
