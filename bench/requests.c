@@ -1,8 +1,9 @@
 /* What a request costs beyond its computation, with the bundled model; JSON lines.
- *   requests overhead [PICTURE]  medians of: the synchronous call; the same awaited in a task; waited for from outside; out
- *                                of a completion queue that is never empty. The ways take turns.
- *   requests throughput [N]      N [100000] base64 requests from 8 threads through bounded queues, against a plain loop of
- *                                synchronous batches that decodes the same base64; memory after the first thousand and at the end
+ *   requests overhead [PICTURE]  medians of: the synchronous call; the same awaited in a task; waited for from
+ *                                outside; out of a completion queue that is never empty. The ways take turns.
+ *   requests throughput [N]      N [100000] base64 requests from 8 threads through bounded queues, against a plain
+ *                                loop of synchronous batches that decodes the same base64; memory after the first
+ *                                thousand and at the end
  * Run from the top folder. */
 #include "clipc.h"
 #include "image/base64.h"
@@ -71,7 +72,8 @@ struct stage {
   clipc_input input;
 };
 
-static int open_model(clipc_task *task, void *frame, const clipc_loader *loader, clipc_engine *engine, clipc_error *error) {
+static int open_model(clipc_task *task, void *frame, const clipc_loader *loader, clipc_engine *engine,
+                      clipc_error *error) {
   (void)task, (void)frame;
   return clipc_model_engine(engine, (clipc_model *)(uintptr_t)loader->source,
                             &(clipc_session_options){.max_batch = (int)loader->max_batch}, error);
@@ -104,7 +106,8 @@ static void close_model(struct stage *stage) {
 }
 
 static clipc_pending *submit(struct stage *stage, clipc_completions *completions) {
-  clipc_request request = {.capability = CLIPC_IMAGE_EMBEDDING, .inputs = &stage->input, .n_inputs = 1, .completions = completions};
+  clipc_request request = {
+      .capability = CLIPC_IMAGE_EMBEDDING, .inputs = &stage->input, .n_inputs = 1, .completions = completions};
   return clipc_registry_submit(stage->registry, "tiny", &request);
 }
 
@@ -136,7 +139,8 @@ static void round_sync(struct stage *stage, double *took) {
   float embedding[2048];
   for (int i = 0; i < OVERHEAD_REQUESTS; i++) {
     double start = now_ns();
-    must(clipc_embed_image_bytes(stage->session, stage->input.data, stage->input.n_bytes, embedding, NULL), NULL, "embed");
+    must(clipc_embed_image_bytes(stage->session, stage->input.data, stage->input.n_bytes, embedding, NULL), NULL,
+         "embed");
     took[i] = now_ns() - start;
   }
 }
@@ -144,7 +148,8 @@ static void round_sync(struct stage *stage, double *took) {
 static void round_task(struct stage *stage, double *took) {
   static const clipc_task_kind kind = {.name = "await", .run = await_requests, .frame_bytes = sizeof(struct awaiting)};
   clipc_task *task;
-  must(clipc_spawn(&task, stage->runtime, &kind, &(struct awaiting){.stage = stage, .took = took}, NULL), NULL, "spawn");
+  must(clipc_spawn(&task, stage->runtime, &kind, &(struct awaiting){.stage = stage, .took = took}, NULL), NULL,
+       "spawn");
   must(clipc_task_wait(task, -1, NULL, NULL), NULL, "wait");
   clipc_task_release(task);
 }
@@ -174,7 +179,8 @@ static int keep_queue(clipc_task *task, void *frame) {
   CLIPC_TASK_BEGIN(f);
   f->last = now_ns();
   while (f->received < OVERHEAD_REQUESTS) {
-    for (; f->sent < OVERHEAD_REQUESTS && f->sent < f->received + IN_FLIGHT; f->sent++) submit(f->stage, f->completions);
+    for (; f->sent < OVERHEAD_REQUESTS && f->sent < f->received + IN_FLIGHT; f->sent++)
+      submit(f->stage, f->completions);
     CLIPC_AWAIT(f, status, clipc_completions_await(task, f->completions));
     must(status, NULL, "queue");
     for (clipc_pending *pending; (pending = clipc_completions_next(f->completions)); f->received++) {
@@ -209,7 +215,9 @@ static void overhead(const char *picture) {
   static const struct {
     const char *name;
     void (*run)(struct stage *stage, double *took);
-  } ways[] = {{"synchronous call", round_sync}, {"awaited in a task", round_task}, {"queue that is never empty", round_queue},
+  } ways[] = {{"synchronous call", round_sync},
+              {"awaited in a task", round_task},
+              {"queue that is never empty", round_queue},
               {"waited for from outside", round_wait}};
   enum { N_WAYS = sizeof ways / sizeof *ways };
   static double took[N_WAYS][SAMPLES];
@@ -323,7 +331,8 @@ static void throughput(int n) {
   uint8_t *bytes = read_file("models/tiny/pictures/red_car.jpg", &n_bytes);
   char *text = malloc(n_bytes * 2 + 8);
   for (size_t i = 0; i < n_bytes; i += 3) {
-    unsigned group = (unsigned)bytes[i] << 16 | (i + 1 < n_bytes ? (unsigned)bytes[i + 1] << 8 : 0) | (i + 2 < n_bytes ? bytes[i + 2] : 0);
+    unsigned group = (unsigned)bytes[i] << 16 | (i + 1 < n_bytes ? (unsigned)bytes[i + 1] << 8 : 0) |
+                     (i + 2 < n_bytes ? bytes[i + 2] : 0);
     for (int k = 0; k < 4; k++) text[n_text++] = i + (size_t)k <= n_bytes ? alphabet[group >> (18 - 6 * k) & 63] : '=';
   }
   stage.input = (clipc_input){CLIPC_INPUT_BASE64, text, n_text};
@@ -337,10 +346,11 @@ static void throughput(int n) {
     sent += n;
   }
   double plain_median = median(plain, PIECES), pool_median = median(pool, PIECES);
-  printf("{\"requests\": %ld, \"completed\": %lld, \"refused_then_sent_again\": %lld, \"plain_per_s\": %.0f, \"pool_per_s\": %.0f, "
+  printf("{\"requests\": %ld, \"completed\": %lld, \"refused_then_sent_again\": %lld, \"plain_per_s\": %.0f, "
+         "\"pool_per_s\": %.0f, "
          "\"ratio_of_medians\": %.3f, \"ratio_of_best\": %.3f, \"rss_first_kb\": %ld, \"rss_end_kb\": %ld}\n",
-         sent, atomic_load(&n_completed), atomic_load(&n_refused), plain_median, pool_median, pool_median / plain_median,
-         pool[PIECES - 1] / plain[PIECES - 1], kb_first, status_kb("VmRSS"));
+         sent, atomic_load(&n_completed), atomic_load(&n_refused), plain_median, pool_median,
+         pool_median / plain_median, pool[PIECES - 1] / plain[PIECES - 1], kb_first, status_kb("VmRSS"));
   free(bytes);
   close_registry(&stage);
   close_model(&stage);

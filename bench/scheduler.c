@@ -114,7 +114,8 @@ static int client(clipc_task *task, void *frame) {
   int status;
   CLIPC_TASK_BEGIN(f);
   must(clipc_channel_open(&f->requests, sizeof f->oneshot, 64, NULL, NULL), "channel");
-  must(clipc_spawn(&f->server, clipc_task_runtime(task), &server_kind, &(struct server){0, f->requests}, NULL), "spawn");
+  must(clipc_spawn(&f->server, clipc_task_runtime(task), &server_kind, &(struct server){0, f->requests}, NULL),
+       "spawn");
   for (; f->i < N_REQUESTS; f->i++) {
     must(clipc_oneshot_open(&f->oneshot, clipc_task_runtime(task), sizeof f->answer, NULL), "oneshot");
     CLIPC_AWAIT(f, status, clipc_channel_send(task, f->requests, &f->oneshot));
@@ -145,7 +146,8 @@ static int produce(clipc_task *task, void *frame) {
   clipc_channel_close_sender(f->channel);
   CLIPC_TASK_END(f, CLIPC_OK);
 }
-static const clipc_task_kind producer_kind = {.name = "producer", .run = produce, .frame_bytes = sizeof(struct producer)};
+static const clipc_task_kind producer_kind = {
+    .name = "producer", .run = produce, .frame_bytes = sizeof(struct producer)};
 
 struct consumer {
   int at, n_producers;
@@ -159,7 +161,8 @@ static int consume(clipc_task *task, void *frame) {
   CLIPC_TASK_BEGIN(f);
   must(clipc_channel_open(&f->channels[0], sizeof value, 1024, NULL, NULL), "channel");
   for (int i = 0; i < f->n_producers; i++) {
-    struct producer producer = {.n = (uint64_t)(MILLION / f->n_producers), .channel = clipc_channel_add_sender(f->channels[0])};
+    struct producer producer = {.n = (uint64_t)(MILLION / f->n_producers),
+                                .channel = clipc_channel_add_sender(f->channels[0])};
     must(clipc_spawn(NULL, clipc_task_runtime(task), &producer_kind, &producer, NULL), "spawn");
   }
   clipc_channel_close_sender(f->channels[0]);
@@ -229,7 +232,8 @@ static int wait_for_oneshot(clipc_task *task, void *frame) {
 }
 
 static void measure_memory(clipc_runtime *runtime) {
-  static const clipc_task_kind kind = {.name = "pending", .run = wait_for_oneshot, .frame_bytes = sizeof(struct pending)};
+  static const clipc_task_kind kind = {
+      .name = "pending", .run = wait_for_oneshot, .frame_bytes = sizeof(struct pending)};
   clipc_oneshot **senders = malloc(MILLION * sizeof *senders);
   memset(senders, 0, MILLION * sizeof *senders);
   double before = resident_bytes();
@@ -246,8 +250,8 @@ static void measure_memory(clipc_runtime *runtime) {
 
 /* ---- rows */
 
-static void measure(clipc_runtime *runtime, const char *row, clipc_task_function *run, const void *frame, size_t frame_bytes,
-                    int n) {
+static void measure(clipc_runtime *runtime, const char *row, clipc_task_function *run, const void *frame,
+                    size_t frame_bytes, int n) {
   clipc_task_kind kind = {.name = row, .run = run, .frame_bytes = frame_bytes};
   double best = 1e300;
   for (int round = 0; round < ROUNDS; round++) {

@@ -1,5 +1,6 @@
 /* Five capabilities behind one registry: capabilities MODEL "three green stars" PICTURE.ppm
- *   cc -Iinclude examples/capabilities.c examples/small_engines.c -Lbuild -lclipc -lm -Wl,-rpath,build -o build/capabilities
+ *   cc -Iinclude examples/capabilities.c examples/small_engines.c -Lbuild -lclipc -lm -Wl,-rpath,build \
+ *      -o build/capabilities
  *   build/capabilities models/tiny "three green stars" stars.ppm
  * A drawer of one's own draws what is said, CLIP says what it sees and how near picture and words are, and a text model
  * of one's own goes on with the words. All of them are tasks on the process's one scheduler. */
@@ -11,9 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char captions[] = "a red circle on white\na blue square on black\nthree green stars in a row\nfive purple circles\n"
-                               "a yellow heart at the top\na green star next to a red square\nthree yellow circles on black\n";
-static const char *const labels[] = {"a red circle", "a blue square", "three green stars", "a yellow heart", "a purple triangle"};
+static const char captions[] =
+    "a red circle on white\na blue square on black\nthree green stars in a row\nfive purple circles\n"
+    "a yellow heart at the top\na green star next to a red square\nthree yellow circles on black\n";
+static const char *const labels[] = {"a red circle", "a blue square", "three green stars", "a yellow heart",
+                                     "a purple triangle"};
 enum { N_LABELS = sizeof labels / sizeof *labels, PATIENCE_MS = 60000 };
 
 static int complain(const char *what, const clipc_error *error) {
@@ -55,7 +58,8 @@ static int look(clipc_registry *registry, const char *prompt, const char *path) 
       clipc_registry_text_embedding(registry, "clip", &texts, &error) != CLIPC_OK)
     return complain("clip", &error);
   const clipc_input picture = {CLIPC_INPUT_PATH, path, 0};
-  clipc_pending *answer = vision.classify(vision.self, &picture, labels, N_LABELS, &(clipc_request){.prompt = "a picture of {}"});
+  clipc_pending *answer =
+      vision.classify(vision.self, &picture, labels, N_LABELS, &(clipc_request){.prompt = "a picture of {}"});
   clipc_pending *image = images.embed_image(images.self, path, NULL);
   clipc_pending *text = texts.embed_text(texts.self, prompt, NULL);
   int failed = clipc_pending_wait(answer, PATIENCE_MS, &error) != CLIPC_OK ||
@@ -77,7 +81,8 @@ static int go_on(clipc_registry *registry, const char *prompt) {
   clipc_text_to_text writer;
   clipc_chunk chunk;
   clipc_error error = {CLIPC_OK, ""};
-  if (clipc_registry_text_to_text(registry, "captions", &writer, &error) != CLIPC_OK) return complain("captions", &error);
+  if (clipc_registry_text_to_text(registry, "captions", &writer, &error) != CLIPC_OK)
+    return complain("captions", &error);
   clipc_pending *words = writer.generate(writer.self, prompt, &(clipc_request){.seed = 7});
   printf("%s", prompt);
   clipc_status status;

@@ -103,7 +103,11 @@ CLIPC_API const char *clipc_build_info(void);
  *   BF16  weights in bf16; where the CPU multiplies bf16, inputs too. Cosine to F32 at least 0.9999
  *   INT8  weights int8 with a scale per output, inputs int8 (or finer, where that is as fast) with a scale per token,
  *         made on the fly. Cosine to F32 at least 0.999 in towers of width 64 and more */
-typedef enum clipc_precision { CLIPC_PRECISION_F32 = 0, CLIPC_PRECISION_BF16 = 1, CLIPC_PRECISION_INT8 = 2 } clipc_precision;
+typedef enum clipc_precision {
+  CLIPC_PRECISION_F32 = 0,
+  CLIPC_PRECISION_BF16 = 1,
+  CLIPC_PRECISION_INT8 = 2
+} clipc_precision;
 
 /* Upper limit on the kernels that may be chosen: each tier stands on those before it of the same architecture, and a
  * CPU that has less takes the best that it has. PLAIN_C is the normative reference. */
@@ -116,8 +120,8 @@ typedef enum clipc_tier {
   CLIPC_TIER_AVX512_VNNI = 5, /* int8 products */
   CLIPC_TIER_AVX512_BF16 = 6, /* bf16 products */
   CLIPC_TIER_NEON = 16,
-  CLIPC_TIER_DOTPROD = 17, /* int8 products */
-  CLIPC_TIER_I8MM = 18,    /* int8 products, matrix by matrix */
+  CLIPC_TIER_DOTPROD = 17,  /* int8 products */
+  CLIPC_TIER_I8MM = 18,     /* int8 products, matrix by matrix */
   CLIPC_TIER_NEON_BF16 = 19 /* bf16 products */
 } clipc_tier;
 
@@ -250,20 +254,21 @@ typedef struct clipc_packing {
 /* The packed file that the model is from; owned by the model, NULL when it is not from one. */
 CLIPC_API const clipc_packing *clipc_model_packing(const clipc_model *model);
 
-/* The fingerprint of the model's embedding space: vectors may be compared when those of their models are the same up to the
- * colon, behind which comes the precision ("0f31...c8:int8"). The digits are a hash of the weights' values, whatever files,
- * spelling or 16-bit type hold them, of the configuration, of the steps that make pixels, and of the tokeniser; reference,
- * transparency and EXIF therefore count, logit scale and bias do not. They are those of the folder, whichever towers
- * are open or were packed.
+/* The fingerprint of the model's embedding space: vectors may be compared when those of their models are the same up to
+ * the colon, behind which comes the precision ("0f31...c8:int8"). The digits are a hash of the weights' values,
+ * whatever files, spelling or 16-bit type hold them, of the configuration, of the steps that make pixels, and of the
+ * tokeniser; reference, transparency and EXIF therefore count, logit scale and bias do not. They are those of the
+ * folder, whichever towers are open or were packed.
  *   text  [out] NUL-terminated
- * Returns CLIPC_OK; _INVALID (NULL), _UNSUPPORTED (a synthetic model), _NO_MEMORY; of a folder, which is read again now,
- * also what opening it returns. Threads: safe. Cost: reads all weights of a folder, at some 1.5 GB/s and thread; a packed
- * file keeps what was read when it was packed. */
+ * Returns CLIPC_OK; _INVALID (NULL), _UNSUPPORTED (a synthetic model), _NO_MEMORY; of a folder, which is read again
+ * now, also what opening it returns. Threads: safe. Cost: reads all weights of a folder, at some 1.5 GB/s and thread; a
+ * packed file keeps what was read when it was packed. */
 enum { CLIPC_FINGERPRINT_BYTES = 48 };
 CLIPC_API clipc_status clipc_model_fingerprint(const clipc_model *model, char text[CLIPC_FINGERPRINT_BYTES],
                                                clipc_error *error);
 
-/* 1 where two fingerprints are of one space, whatever their precisions; 0 also for NULL and for what is no fingerprint. */
+/* 1 where two fingerprints are of one space, whatever their precisions; 0 also for NULL and for what is no
+ * fingerprint. */
 CLIPC_API int clipc_fingerprint_same(const char *a, const char *b);
 
 /* One tensor of a folder. */
@@ -273,8 +278,8 @@ typedef struct clipc_tensor_info {
   int rank;
   const uint64_t *shape; /* [rank]; of more than 8 dimensions the first 8 */
   uint64_t n_bytes;
-  int used;                  /* 1: the towers that are looked at read it; 0: it is ignored */
-  int measured;              /* 1: of type F32, F16 or BF16, so that the following holds */
+  int used;     /* 1: the towers that are looked at read it; 0: it is ignored */
+  int measured; /* 1: of type F32, F16 or BF16, so that the following holds */
   uint64_t n_nan, n_infinite;
   double least, most, norm; /* of the finite numbers; norm: L2. 0 where there are none */
 } clipc_tensor_info;
@@ -299,9 +304,10 @@ typedef enum clipc_weights_type {
 
 typedef struct clipc_convert_options {
   clipc_weights_type type; /* of what the towers use; other tensors stay as they are */
-  int towers;              /* CLIPC_TOWER_IMAGE or CLIPC_TOWER_TEXT alone, of a Hugging Face folder; 0 = all that it has */
-  uint64_t shard_bytes;    /* of tensors in one file at most, where one tensor is not larger; 0 = one file of all */
-  int (*progress)(void *context, uint64_t n_done, uint64_t n_bytes); /* now and then; other than 0 cancels; may be NULL */
+  int towers;           /* CLIPC_TOWER_IMAGE or CLIPC_TOWER_TEXT alone, of a Hugging Face folder; 0 = all that it has */
+  uint64_t shard_bytes; /* of tensors in one file at most, where one tensor is not larger; 0 = one file of all */
+  int (*progress)(void *context, uint64_t n_done,
+                  uint64_t n_bytes); /* now and then; other than 0 cancels; may be NULL */
   void *context;
   clipc_allocator allocator;
   clipc_limits limits;
@@ -309,23 +315,23 @@ typedef struct clipc_convert_options {
 
 /* What came of it. */
 typedef struct clipc_conversion {
-  size_t n_tensors, n_files; /* n_files: of weights */
-  uint64_t n_bytes;          /* of the tensors */
+  size_t n_tensors, n_files;                 /* n_files: of weights */
+  uint64_t n_bytes;                          /* of the tensors */
   char fingerprint[CLIPC_FINGERPRINT_BYTES]; /* as clipc_model_fingerprint gives it for the new folder, in f32 */
 } clipc_conversion;
 
-/* Writes a folder anew: its weights as safetensors in another type, in shards, or of one tower alone; its configuration and
- * tokeniser with them. Tensor names stay; one tower of a Hugging Face folder becomes what transformers saves as
- * CLIPVisionModelWithProjection or CLIPTextModelWithProjection, and keeps logit_scale. One tensor is in memory at a time,
- * a piece of it at most.
+/* Writes a folder anew: its weights as safetensors in another type, in shards, or of one tower alone; its configuration
+ * and tokeniser with them. Tensor names stay; one tower of a Hugging Face folder becomes what transformers saves as
+ * CLIPVisionModelWithProjection or CLIPTextModelWithProjection, and keeps logit_scale. One tensor is in memory at a
+ * time, a piece of it at most.
  *   folder   as of clipc_model_open; its tensors are checked by name, shape and type first
  *   out      a folder that is not there yet, or empty; it appears when all of it is on the disk. What ends the process
  *            before that leaves a hidden folder beside it (".clipc-...")
  *   options  NULL = defaults
  *   made     [out] may be NULL
- * Returns CLIPC_OK; as clipc_model_open; _IO (out is there, or cannot be written), _UNSUPPORTED (one tower of a folder of
- * open_clip's; a number beyond what the type can hold, tensor named), _CANCELLED. Threads: safe. Cost: reads the weights,
- * writes them, and reads them again for the fingerprint. */
+ * Returns CLIPC_OK; as clipc_model_open; _IO (out is there, or cannot be written), _UNSUPPORTED (one tower of a folder
+ * of open_clip's; a number beyond what the type can hold, tensor named), _CANCELLED. Threads: safe. Cost: reads the
+ * weights, writes them, and reads them again for the fingerprint. */
 CLIPC_API clipc_status clipc_convert(const char *folder, const char *out, const clipc_convert_options *options,
                                      clipc_conversion *made, clipc_error *error);
 
@@ -389,12 +395,12 @@ typedef struct clipc_preprocessing {
   clipc_resize_mode resize;
   int resize_height, resize_width; /* SHORTEST: both hold the shorter side, unless the target is not square */
   clipc_filter filter;
-  int crop_height, crop_width;     /* centre crop; 0 = none */
-  int fill[3];                     /* RGB of the padding of LONGEST [0..255] */
+  int crop_height, crop_width; /* centre crop; 0 = none */
+  int fill[3];                 /* RGB of the padding of LONGEST [0..255] */
   int do_rescale;
-  double rescale_factor;           /* 1/255 */
+  double rescale_factor; /* 1/255 */
   int do_normalize;
-  float mean[3], std[3];           /* RGB */
+  float mean[3], std[3]; /* RGB */
 } clipc_preprocessing;
 
 /* How this model's pictures are prepared; owned by the model, NULL without an image tower. */
@@ -413,13 +419,20 @@ typedef struct clipc_tower_info {
   uint64_t n_parameters;  /* projection included, logit scale not */
 } clipc_tower_info;
 
-/* Fills *out for CLIPC_TOWER_IMAGE or CLIPC_TOWER_TEXT. CLIPC_OK; _INVALID (NULL, no such tower), _MODEL (it is not open). */
-CLIPC_API clipc_status clipc_model_tower(const clipc_model *model, int tower, clipc_tower_info *out, clipc_error *error);
+/* Fills *out for CLIPC_TOWER_IMAGE or CLIPC_TOWER_TEXT. CLIPC_OK; _INVALID (NULL, no such tower), _MODEL (it is not
+ * open). */
+CLIPC_API clipc_status clipc_model_tower(const clipc_model *model, int tower, clipc_tower_info *out,
+                                         clipc_error *error);
 
 /* ------------------------------------------------------------------ inputs */
 
 /* A picture in one of four forms; make one with the functions below. Borrows what it points to. */
-typedef enum clipc_image_kind { CLIPC_IMAGE_PATH = 1, CLIPC_IMAGE_BYTES = 2, CLIPC_IMAGE_RGB = 3, CLIPC_IMAGE_PIXELS = 4 } clipc_image_kind;
+typedef enum clipc_image_kind {
+  CLIPC_IMAGE_PATH = 1,
+  CLIPC_IMAGE_BYTES = 2,
+  CLIPC_IMAGE_RGB = 3,
+  CLIPC_IMAGE_PIXELS = 4
+} clipc_image_kind;
 
 typedef struct clipc_image {
   clipc_image_kind kind;
@@ -478,7 +491,8 @@ CLIPC_API clipc_status clipc_preprocess(const clipc_model *model, const clipc_im
  *   ids    [out] int32 [clipc_context_length]; untouched beyond *n_ids
  *   n_ids  [out] 2 .. clipc_context_length; a longer text is cut and still ends with the end token
  * Returns CLIPC_OK; _INVALID, _LIMIT, _NO_MEMORY, _MODEL (no text tower, or no tokeniser files in the
- * folder); from a packed file also what a broken or foreign tokeniser gives a folder when it is opened. Threads: safe. */
+ * folder); from a packed file also what a broken or foreign tokeniser gives a folder when it is opened. Threads:
+ * safe. */
 CLIPC_API clipc_status clipc_tokenize(const clipc_model *model, const char *utf8, size_t n_bytes, int32_t *ids,
                                       size_t *n_ids, clipc_error *error);
 
@@ -498,8 +512,8 @@ typedef struct clipc_session_options {
  *   options  NULL = defaults; copied
  * Returns CLIPC_OK; _INVALID, _NO_MEMORY (the workspace is allocated here, once). Threads: safe; the
  * session then belongs to one thread at a time. */
-CLIPC_API clipc_status clipc_session_open(clipc_session **out, clipc_model *model,
-                                          const clipc_session_options *options, clipc_error *error);
+CLIPC_API clipc_status clipc_session_open(clipc_session **out, clipc_model *model, const clipc_session_options *options,
+                                          clipc_error *error);
 
 /* Frees the workspace; a computation that was begun is dropped. NULL is fine. */
 CLIPC_API void clipc_session_close(clipc_session *session);
@@ -528,7 +542,8 @@ CLIPC_API void clipc_session_observe(clipc_session *session, void (*observe)(voi
 
 /* One picture, one vector: float [clipc_embedding_dimension].
  * Returns CLIPC_OK or what clipc_preprocess returns; _FORMAT also when the vector is not finite. */
-CLIPC_API clipc_status clipc_embed_image(clipc_session *session, const char *path, float *embedding, clipc_error *error);
+CLIPC_API clipc_status clipc_embed_image(clipc_session *session, const char *path, float *embedding,
+                                         clipc_error *error);
 CLIPC_API clipc_status clipc_embed_image_bytes(clipc_session *session, const void *bytes, size_t n_bytes,
                                                float *embedding, clipc_error *error);
 CLIPC_API clipc_status clipc_embed_image_rgb(clipc_session *session, const uint8_t *rgb, int height, int width,
@@ -548,8 +563,8 @@ CLIPC_API clipc_status clipc_embed_ids(clipc_session *session, const int32_t *id
  * Returns CLIPC_OK when every item succeeded, else the status of the first that did not (the others are
  * there all the same). n = 0 is fine. Results do not depend on how the items are grouped beyond the
  * rounding of sums in f32. */
-CLIPC_API clipc_status clipc_embed_images(clipc_session *session, const clipc_image *images, size_t n, float *embeddings,
-                                          clipc_error *item_errors, clipc_error *error);
+CLIPC_API clipc_status clipc_embed_images(clipc_session *session, const clipc_image *images, size_t n,
+                                          float *embeddings, clipc_error *item_errors, clipc_error *error);
 CLIPC_API clipc_status clipc_embed_texts(clipc_session *session, const clipc_text *texts, size_t n, float *embeddings,
                                          clipc_error *item_errors, clipc_error *error);
 
@@ -561,8 +576,8 @@ CLIPC_API clipc_status clipc_embed_texts(clipc_session *session, const clipc_tex
  * Begin returns CLIPC_OK, _INVALID or _MODEL; when it is the first to use a tower of a packed file also _FORMAT (it is
  * damaged, and stays so) or _NO_MEMORY. A step returns CLIPC_OK, _INVALID (nothing was begun), and
  * the last one as clipc_embed_images does. */
-CLIPC_API clipc_status clipc_begin_images(clipc_session *session, const clipc_image *images, size_t n, float *embeddings,
-                                          clipc_error *item_errors, clipc_error *error);
+CLIPC_API clipc_status clipc_begin_images(clipc_session *session, const clipc_image *images, size_t n,
+                                          float *embeddings, clipc_error *item_errors, clipc_error *error);
 CLIPC_API clipc_status clipc_begin_texts(clipc_session *session, const clipc_text *texts, size_t n, float *embeddings,
                                          clipc_error *item_errors, clipc_error *error);
 CLIPC_API clipc_status clipc_step(clipc_session *session, int *done, clipc_error *error);
@@ -605,7 +620,8 @@ CLIPC_API size_t clipc_top_k(size_t *indices, size_t k, const float *scores, siz
 CLIPC_API clipc_status clipc_model_synthetic(clipc_model **out, const char *shape, const clipc_options *options,
                                              clipc_error *error);
 
-/* The kernels that the model's products use, such as "avx512-vnni" or "openblas"; owned by the library. NULL gives "". */
+/* The kernels that the model's products use, such as "avx512-vnni" or "openblas"; owned by the library. NULL gives
+ * "". */
 CLIPC_API const char *clipc_model_kernels(const clipc_model *model);
 
 /* The numbers that the model computes in. */
@@ -624,8 +640,8 @@ CLIPC_API double clipc_measure_peak(const clipc_model *model);
 
 /* ----------------------------------------------------------------- runtime */
 
-/* The scheduler: everything that waits or computes is a task on it. A process has one that is shared, made on first use;
- * hosts with a loop of their own, and tests, open others. */
+/* The scheduler: everything that waits or computes is a task on it. A process has one that is shared, made on first
+ * use; hosts with a loop of their own, and tests, open others. */
 typedef struct clipc_runtime clipc_runtime;
 
 /* Answers of a task that has not ended, and of what it waits for; never the outcome of a call that is over. */
@@ -635,17 +651,22 @@ enum { CLIPC_WAITING = -1, CLIPC_YIELDING = -2 };
 typedef struct clipc_fetch_options {
   const char *const *allow; /* [n_allow] "host:port", exact: reached even where the address is private; copied */
   size_t n_allow;
-  uint64_t max_bytes;       /* of one body [64 MiB] */
-  int max_redirects;        /* [5]; -1 = none */
-  int connect_timeout_ms;   /* resolving included [10,000] */
-  int total_timeout_ms;     /* [30,000] */
-  int max_per_host;         /* connections at once [8] */
-  int max_connections;      /* of the runtime at once [256] */
-  int use_proxy;            /* 1: http_proxy and kin of the environment are obeyed; names are then resolved by the proxy, and
+  uint64_t max_bytes;     /* of one body [64 MiB] */
+  int max_redirects;      /* [5]; -1 = none */
+  int connect_timeout_ms; /* resolving included [10,000] */
+  int total_timeout_ms;   /* [30,000] */
+  int max_per_host;       /* connections at once [8] */
+  int max_connections;    /* of the runtime at once [256] */
+  int use_proxy; /* 1: http_proxy and kin of the environment are obeyed; names are then resolved by the proxy, and
                                their addresses not checked [0] */
 } clipc_fetch_options;
 
-typedef enum clipc_log_level { CLIPC_LOG_ERROR = 1, CLIPC_LOG_WARNING = 2, CLIPC_LOG_INFO = 3, CLIPC_LOG_DEBUG = 4 } clipc_log_level;
+typedef enum clipc_log_level {
+  CLIPC_LOG_ERROR = 1,
+  CLIPC_LOG_WARNING = 2,
+  CLIPC_LOG_INFO = 3,
+  CLIPC_LOG_DEBUG = 4
+} clipc_log_level;
 
 typedef struct clipc_runtime_options {
   int n_threads; /* that run tasks; 0 = as many as the process may use; CLIPC_HOST_DRIVEN = none: the host polls */
@@ -666,7 +687,8 @@ enum { CLIPC_HOST_DRIVEN = -1 };
  *   options  NULL = defaults; copied
  * Returns CLIPC_OK; _INVALID; _RUNTIME_UNAVAILABLE (no thread or no descriptor can be had, or the system has no
  * epoll); _NO_MEMORY. Threads: safe. */
-CLIPC_API clipc_status clipc_runtime_open(clipc_runtime **out, const clipc_runtime_options *options, clipc_error *error);
+CLIPC_API clipc_status clipc_runtime_open(clipc_runtime **out, const clipc_runtime_options *options,
+                                          clipc_error *error);
 
 /* Says how the shared runtime will be made. Returns CLIPC_OK; _INVALID, also when it exists already. Threads: safe. */
 CLIPC_API clipc_status clipc_runtime_shared_options(const clipc_runtime_options *options, clipc_error *error);
@@ -691,16 +713,17 @@ CLIPC_API void clipc_runtime_close(clipc_runtime *runtime);
  * reading and never read. -1 for other runtimes. */
 CLIPC_API int clipc_runtime_fd(const clipc_runtime *runtime);
 
-/* Runs what is ready in a HOST_DRIVEN runtime on the calling thread, at most one block of a tower or a few hundred short
- * turns, then returns.
+/* Runs what is ready in a HOST_DRIVEN runtime on the calling thread, at most one block of a tower or a few hundred
+ * short turns, then returns.
  *   timeout_ms  how long to wait when nothing is ready; 0 = not at all; -1 = as long as it takes
  * Returns CLIPC_OK (something ran), _TIMED_OUT (nothing was ready), _INVALID (not HOST_DRIVEN), _WOULD_DEADLOCK (from
  * inside a task), _SHUTTING_DOWN. Threads: one at a time. */
 CLIPC_API clipc_status clipc_runtime_poll(clipc_runtime *runtime, int timeout_ms, clipc_error *error);
 
-/* Writes what there is, for people, a line at a time: the runtime, then each task with its name and what it does. `write`
- * must not block nor call the runtime. Threads: safe; a busy runtime changes meanwhile. */
-CLIPC_API void clipc_runtime_dump(clipc_runtime *runtime, void (*write)(void *context, const char *line), void *context);
+/* Writes what there is, for people, a line at a time: the runtime, then each task with its name and what it does.
+ * `write` must not block nor call the runtime. Threads: safe; a busy runtime changes meanwhile. */
+CLIPC_API void clipc_runtime_dump(clipc_runtime *runtime, void (*write)(void *context, const char *line),
+                                  void *context);
 
 /* Nanoseconds of the runtime's clock, which deadlines are given in; it never goes back. */
 CLIPC_API int64_t clipc_runtime_now_ns(const clipc_runtime *runtime);
@@ -709,7 +732,8 @@ CLIPC_API int64_t clipc_runtime_now_ns(const clipc_runtime *runtime);
 
 /* A task is a stackless coroutine: a small struct (its frame) and a function that is called again and again. Each call
  * goes on from where the last one stopped, and returns
- *   CLIPC_WAITING   it asked for something that is not there yet; it is called when that changes (or earlier: ask again)
+ *   CLIPC_WAITING   it asked for something that is not there yet; it is called when that changes (or earlier: ask
+ *                   again)
  *   CLIPC_YIELDING  it has more to do; others come first
  *   a clipc_status  it has ended
  * The macros below write that as straight code; a plain enum and switch does as well. A task runs on one thread at a
@@ -719,15 +743,15 @@ typedef int clipc_task_function(clipc_task *task, void *frame);
 
 /* What all tasks of one kind share; static, it is kept by reference. */
 typedef struct clipc_task_kind {
-  const char *name;              /* for clipc_runtime_dump */
+  const char *name; /* for clipc_runtime_dump */
   clipc_task_function *run;
-  void (*drop)(void *frame);     /* called once when the task is over, whatever way; may be NULL */
+  void (*drop)(void *frame); /* called once when the task is over, whatever way; may be NULL */
   size_t frame_bytes;
-  int is_short;                  /* 1: turns take microseconds: they are run first, even between the chunks of a matrix product */
+  int is_short; /* 1: turns take microseconds: they are run first, even between the chunks of a matrix product */
 } clipc_task_kind;
 
-/* The straight code. FRAME has a member `int at`, nought at the start; what must outlive a wait lies in the frame, since
- * local variables do not. STATUS is an int lvalue that CALL's answer is put in.
+/* The straight code. FRAME has a member `int at`, nought at the start; what must outlive a wait lies in the frame,
+ * since local variables do not. STATUS is an int lvalue that CALL's answer is put in.
  *
  *   struct ticker { int at, left; };
  *   static int tick(clipc_task *task, void *frame) {
@@ -735,23 +759,30 @@ typedef struct clipc_task_kind {
  *     CLIPC_TASK_BEGIN(t);
  *     for (; t->left > 0; t->left--) CLIPC_AWAIT(t, status, clipc_task_sleep(task, 1000000));
  *     CLIPC_TASK_END(t, status == CLIPC_OK ? CLIPC_OK : status); } */
-#define CLIPC_TASK_BEGIN(FRAME) switch ((FRAME)->at) { case 0:
-#define CLIPC_AWAIT(FRAME, STATUS, CALL)                                    \
-  do {                                                                      \
-    (FRAME)->at = __LINE__;                                                 \
-    CLIPC_TASK_RESUME(__LINE__)                                             \
-    (STATUS) = (CALL);                                                      \
-    if ((STATUS) == CLIPC_WAITING) return CLIPC_WAITING;                    \
+#define CLIPC_TASK_BEGIN(FRAME)                                                                                        \
+  switch ((FRAME)->at) {                                                                                               \
+  case 0:
+#define CLIPC_AWAIT(FRAME, STATUS, CALL)                                                                               \
+  do {                                                                                                                 \
+    (FRAME)->at = __LINE__;                                                                                            \
+    CLIPC_TASK_RESUME(__LINE__)                                                                                        \
+    (STATUS) = (CALL);                                                                                                 \
+    if ((STATUS) == CLIPC_WAITING) return CLIPC_WAITING;                                                               \
   } while (0)
-#define CLIPC_YIELD(FRAME)                                                  \
-  do {                                                                      \
-    (FRAME)->at = __LINE__;                                                 \
-    return CLIPC_YIELDING;                                                  \
-    case __LINE__:;                                                         \
+#define CLIPC_YIELD(FRAME)                                                                                             \
+  do {                                                                                                                 \
+    (FRAME)->at = __LINE__;                                                                                            \
+    return CLIPC_YIELDING;                                                                                             \
+  case __LINE__:;                                                                                                      \
   } while (0)
-#define CLIPC_TASK_END(FRAME, STATUS) } (void)(FRAME); return (STATUS)
+#define CLIPC_TASK_END(FRAME, STATUS)                                                                                  \
+  }                                                                                                                    \
+  (void)(FRAME);                                                                                                       \
+  return (STATUS)
 #if defined(__GNUC__) || defined(__clang__)
-#define CLIPC_TASK_RESUME(LINE) __attribute__((fallthrough)); case LINE:
+#define CLIPC_TASK_RESUME(LINE)                                                                                        \
+  __attribute__((fallthrough));                                                                                        \
+  case LINE:
 #else
 #define CLIPC_TASK_RESUME(LINE) case LINE:
 #endif
@@ -760,8 +791,8 @@ typedef struct clipc_task_kind {
  *   out    [out] a handle, to be joined and given back by clipc_task_release; NULL pointer = detached
  *   frame  [kind->frame_bytes] copied into the task; NULL = all zero
  * The task is independent of the one that starts it. Returns CLIPC_OK; _INVALID; _NO_MEMORY; _SHUTTING_DOWN (drop is
- * not called: the frame is still the caller's). Threads: safe, in tasks and outside. Cost: some tens of nanoseconds, no system call
- * while the runtime is busy. */
+ * not called: the frame is still the caller's). Threads: safe, in tasks and outside. Cost: some tens of nanoseconds, no
+ * system call while the runtime is busy. */
 CLIPC_API clipc_status clipc_spawn(clipc_task **out, clipc_runtime *runtime, const clipc_task_kind *kind,
                                    const void *frame, clipc_error *error);
 
@@ -780,7 +811,8 @@ CLIPC_API void clipc_task_cancel(clipc_task *task);
 /* 1 when the task was asked to end. For long computations, to look at between their pieces. */
 CLIPC_API int clipc_task_cancelled(const clipc_task *task);
 
-/* 1 when it has ended; *status (may be NULL) is what its function returned, CLIPC_E_SHUTTING_DOWN when it was dropped. */
+/* 1 when it has ended; *status (may be NULL) is what its function returned, CLIPC_E_SHUTTING_DOWN when it was
+ * dropped. */
 CLIPC_API int clipc_task_ended(const clipc_task *task, clipc_status *status);
 
 CLIPC_API clipc_runtime *clipc_task_runtime(const clipc_task *task);
@@ -790,8 +822,8 @@ CLIPC_API void *clipc_task_frame(clipc_task *task);
  * it in the task. */
 CLIPC_API void clipc_task_set_name(clipc_task *task, const char *name);
 
-/* Sets the moment (of clipc_runtime_now_ns) from which on everything the task waits for answers CLIPC_E_TIMED_OUT unless
- * it is there; 0 = none. It holds until it is set again. Call it in the task. */
+/* Sets the moment (of clipc_runtime_now_ns) from which on everything the task waits for answers CLIPC_E_TIMED_OUT
+ * unless it is there; 0 = none. It holds until it is set again. Call it in the task. */
 CLIPC_API void clipc_task_set_deadline(clipc_task *task, int64_t deadline_ns);
 
 /* What a task may wait for. Each answers CLIPC_WAITING (return it from the task's function), CLIPC_OK, its own
@@ -806,19 +838,21 @@ CLIPC_API int clipc_task_join(clipc_task *task, clipc_task *other, clipc_status 
 
 /* From a thread outside: blocks until the task has ended.
  *   timeout_ms  -1 = no limit
- * Returns CLIPC_OK (*status says how it ended), _TIMED_OUT, _WOULD_DEADLOCK from inside a task. The waiting thread may run
- * tasks of the runtime meanwhile; of a HOST_DRIVEN runtime it polls, so that one thread alone may call it. */
+ * Returns CLIPC_OK (*status says how it ended), _TIMED_OUT, _WOULD_DEADLOCK from inside a task. The waiting thread may
+ * run tasks of the runtime meanwhile; of a HOST_DRIVEN runtime it polls, so that one thread alone may call it. */
 CLIPC_API clipc_status clipc_task_wait(clipc_task *task, int timeout_ms, clipc_status *status, clipc_error *error);
 
 /* ----------------------------------------------------------------- channels */
 
-/* Queue of messages of one size, from many senders to one receiver. Messages are copied; one that nobody took is given to `drop`. */
+/* Queue of messages of one size, from many senders to one receiver. Messages are copied; one that nobody took is given
+ * to `drop`. */
 typedef struct clipc_channel clipc_channel;
 
 /* Makes a channel with one sender and the receiver's end; both ends are this one pointer.
  *   capacity  messages; 0 = unbounded
  *   drop      may be NULL
- * Returns CLIPC_OK, _INVALID (message_bytes 0 or above 4096), _NO_MEMORY (a bounded channel takes all its memory here). */
+ * Returns CLIPC_OK, _INVALID (message_bytes 0 or above 4096), _NO_MEMORY (a bounded channel takes all its memory
+ * here). */
 CLIPC_API clipc_status clipc_channel_open(clipc_channel **out, size_t message_bytes, size_t capacity,
                                           void (*drop)(void *message), clipc_error *error);
 CLIPC_API clipc_channel *clipc_channel_add_sender(clipc_channel *channel);
@@ -834,7 +868,8 @@ CLIPC_API int clipc_channel_send(clipc_task *task, clipc_channel *channel, const
 
 /* Takes the oldest message: CLIPC_OK, or _CANCELLED when no sender and no message is left. */
 CLIPC_API int clipc_channel_receive(clipc_task *task, clipc_channel *channel, void *message);
-CLIPC_API clipc_status clipc_channel_try_receive(clipc_channel *channel, void *message); /* _QUEUE_FULL: nothing there */
+CLIPC_API clipc_status clipc_channel_try_receive(clipc_channel *channel,
+                                                 void *message); /* _QUEUE_FULL: nothing there */
 CLIPC_API size_t clipc_channel_length(const clipc_channel *channel);
 
 /* Takes a message of whichever channel has one, in turn where several have; NULL entries are passed over.
@@ -846,16 +881,19 @@ CLIPC_API int clipc_select(clipc_task *task, clipc_channel *const *channels, siz
 /* One message from one sender to one receiver. */
 typedef struct clipc_oneshot clipc_oneshot;
 
-/* Makes one; both ends are this one pointer, and each is to be used up: by sending or dropping, by receiving or dropping.
+/* Makes one; both ends are this one pointer, and each is to be used up: by sending or dropping, by receiving or
+ * dropping.
  *   message_bytes  1 .. 4096 */
-CLIPC_API clipc_status clipc_oneshot_open(clipc_oneshot **out, clipc_runtime *runtime, size_t message_bytes, clipc_error *error);
+CLIPC_API clipc_status clipc_oneshot_open(clipc_oneshot **out, clipc_runtime *runtime, size_t message_bytes,
+                                          clipc_error *error);
 
-/* Uses the sender's end up: CLIPC_OK, or _CANCELLED when the receiver is gone (the message is not taken). Threads: safe. */
+/* Uses the sender's end up: CLIPC_OK, or _CANCELLED when the receiver is gone (the message is not taken). Threads:
+ * safe. */
 CLIPC_API clipc_status clipc_oneshot_send(clipc_oneshot *oneshot, const void *message);
 CLIPC_API void clipc_oneshot_drop_sender(clipc_oneshot *oneshot);
 
-/* CLIPC_OK or _CANCELLED (the sender was dropped, or the task was cancelled). Any answer but WAITING and _TIMED_OUT uses
- * the receiver's end up. */
+/* CLIPC_OK or _CANCELLED (the sender was dropped, or the task was cancelled). Any answer but WAITING and _TIMED_OUT
+ * uses the receiver's end up. */
 CLIPC_API int clipc_oneshot_receive(clipc_task *task, clipc_oneshot *oneshot, void *message);
 CLIPC_API void clipc_oneshot_drop_receiver(clipc_oneshot *oneshot);
 
@@ -879,13 +917,13 @@ typedef struct clipc_result {
   size_t n_items;
   const clipc_error *item_errors; /* [n_items] */
   size_t dimension;
-  const float *embeddings;        /* [n_items, dimension]; rows of failed items are zero */
+  const float *embeddings; /* [n_items, dimension]; rows of failed items are zero */
   size_t n_labels;
-  const float *probabilities;     /* VISION with labels: [n_items, n_labels]; rows of failed items are zero */
-  const char *text;               /* VISION: about the first picture; TEXT_TO_TEXT: all chunks; NUL-terminated */
+  const float *probabilities; /* VISION with labels: [n_items, n_labels]; rows of failed items are zero */
+  const char *text;           /* VISION: about the first picture; TEXT_TO_TEXT: all chunks; NUL-terminated */
   size_t text_bytes;
   size_t n_pictures;
-  const clipc_chunk *pictures;    /* TEXT_TO_IMAGE: [n_pictures] those that nobody took as chunks before the end */
+  const clipc_chunk *pictures; /* TEXT_TO_IMAGE: [n_pictures] those that nobody took as chunks before the end */
 } clipc_result;
 
 /* 1 when it is complete. Threads: safe. NULL gives 1. */
@@ -975,23 +1013,23 @@ typedef struct clipc_input {
 /* A request. All of it is copied when it is made. */
 typedef struct clipc_request {
   clipc_capability capability;
-  const clipc_input *inputs;     /* [n_inputs]: TEXT for TEXT_EMBEDDING, pictures for IMAGE_EMBEDDING and VISION */
-  size_t n_inputs;               /* 0 for the two that generate; else at least 1, or 0 in a batch: done at once */
-  const char *prompt;            /* what TEXT_TO_TEXT and TEXT_TO_IMAGE go on from; VISION: may be NULL */
-  const char *const *labels;     /* VISION: [n_labels] to choose from */
+  const clipc_input *inputs; /* [n_inputs]: TEXT for TEXT_EMBEDDING, pictures for IMAGE_EMBEDDING and VISION */
+  size_t n_inputs;           /* 0 for the two that generate; else at least 1, or 0 in a batch: done at once */
+  const char *prompt;        /* what TEXT_TO_TEXT and TEXT_TO_IMAGE go on from; VISION: may be NULL */
+  const char *const *labels; /* VISION: [n_labels] to choose from */
   size_t n_labels;
-  int is_batch;                  /* 1: takes the batch queue, and items fail one by one, whatever n_inputs is; as two
+  int is_batch;           /* 1: takes the batch queue, and items fail one by one, whatever n_inputs is; as two
                                     inputs and more do anyway */
-  uint64_t max_chunks;           /* of a stream; 0 = the model's own limit */
-  size_t stream_capacity;        /* chunks that wait unread before the model waits for its reader; 0 = it never waits */
-  uint64_t seed;                 /* of what models draw by chance */
-  int64_t timeout_ms;            /* until it must be complete, waiting and fetching included; else it is completed with
+  uint64_t max_chunks;    /* of a stream; 0 = the model's own limit */
+  size_t stream_capacity; /* chunks that wait unread before the model waits for its reader; 0 = it never waits */
+  uint64_t seed;          /* of what models draw by chance */
+  int64_t timeout_ms;     /* until it must be complete, waiting and fetching included; else it is completed with
                                     CLIPC_E_TIMED_OUT. 0 = request_timeout_ms of the registry; -1 = none */
   /* Called once when it is complete, from any thread, also from inside the call that makes or cancels it; NULL = none.
    * It may call everything that does not block, clipc_pending_close too; what blocks answers CLIPC_E_WOULD_DEADLOCK. */
   void (*done)(void *context, clipc_pending *pending);
   clipc_completions *completions; /* the queue that it comes out of; NULL = none; not together with done */
-  void *context;                 /* for done; clipc_pending_context gives it back */
+  void *context;                  /* for done; clipc_pending_context gives it back */
 } clipc_request;
 
 CLIPC_API void *clipc_pending_context(const clipc_pending *pending);
@@ -1006,8 +1044,8 @@ typedef struct clipc_image_embedding {
   clipc_pending *(*embed_image_url)(void *self, const char *url, const clipc_request *more);
   clipc_pending *(*embed_image_base64)(void *self, const char *base64, size_t n_bytes, const clipc_request *more);
   clipc_pending *(*batch_embed_images)(void *self, const clipc_input *inputs, size_t n, const clipc_request *more);
-  size_t (*embedding_dimension)(void *self);                     /* 0 before the model is loaded */
-  const size_t *(*supported_dimensions)(void *self, size_t *n);  /* NULL and 0 before */
+  size_t (*embedding_dimension)(void *self);                    /* 0 before the model is loaded */
+  const size_t *(*supported_dimensions)(void *self, size_t *n); /* NULL and 0 before */
 } clipc_image_embedding;
 
 typedef struct clipc_text_embedding {
@@ -1076,9 +1114,9 @@ CLIPC_API clipc_status clipc_call_set_text(clipc_call *call, const char *text, s
 /* A model as workers run it: immutable, shared by all of them. What a loader fills. */
 typedef struct clipc_engine {
   void *self;
-  size_t dimension;           /* of its embeddings; 0 = none */
-  uint64_t shared_bytes;      /* the memory of self */
-  uint64_t worker_bytes;      /* what one worker adds */
+  size_t dimension;      /* of its embeddings; 0 = none */
+  uint64_t shared_bytes; /* the memory of self */
+  uint64_t worker_bytes; /* what one worker adds */
   /* Makes and frees what one worker owns; both NULL when it owns nothing. */
   clipc_status (*open_worker)(void *self, void **worker, clipc_error *error);
   void (*close_worker)(void *self, void *worker);
@@ -1090,7 +1128,7 @@ typedef struct clipc_engine {
    * what comes next begins with *at = 0 anew. */
   int (*compute)(clipc_task *task, void *self, void *worker, clipc_call *const *calls, size_t n_calls, int *at,
                  clipc_error *error);
-  size_t max_batch;           /* items computed together at most; 0 = 1. A call with more comes alone */
+  size_t max_batch;            /* items computed together at most; 0 = 1. A call with more comes alone */
   void (*release)(void *self); /* once, when the last worker is gone; may be NULL */
 } clipc_engine;
 
@@ -1099,13 +1137,13 @@ typedef struct clipc_engine {
  * run again, but for what it waits for, which answers _CANCELLED or _TIMED_OUT once. */
 typedef struct clipc_loader clipc_loader;
 struct clipc_loader {
-  const char *name;           /* for diagnostics */
+  const char *name; /* for diagnostics */
   int (*run)(clipc_task *task, void *frame, const clipc_loader *loader, clipc_engine *engine, clipc_error *error);
-  void (*drop)(void *frame);  /* called once when run is over, whatever way: frees what the frame holds; may be NULL */
-  size_t frame_bytes;         /* of the frame, which is all zero at first */
+  void (*drop)(void *frame); /* called once when run is over, whatever way: frees what the frame holds; may be NULL */
+  size_t frame_bytes;        /* of the frame, which is all zero at first */
   const void *source, *options; /* what run makes of them; by reference, as long as the model may be loaded (again) */
-  size_t max_batch;           /* items that are wanted together; a registry puts its own number here. 0 = 32 */
-  uint64_t expected_bytes;    /* of shared memory; claimed from the budget before it runs */
+  size_t max_batch;             /* items that are wanted together; a registry puts its own number here. 0 = 32 */
+  uint64_t expected_bytes;      /* of shared memory; claimed from the budget before it runs */
 };
 
 /* The loader of a CLIP folder or packed file (source: its path; options: clipc_options or NULL, both by reference), for
@@ -1134,7 +1172,7 @@ typedef struct clipc_registry_options {
    * at once. Requests of one input wait by what they are for, or by what the input is; those of several in the batch
    * queue. */
   size_t image_embed_queue_capacity, text_embed_queue_capacity, vision_queue_capacity; /* [256 each] */
-  size_t text_to_text_queue_capacity, text_to_image_queue_capacity;                   /* [256 each] */
+  size_t text_to_text_queue_capacity, text_to_image_queue_capacity;                    /* [256 each] */
   size_t url_queue_capacity, base64_queue_capacity, batch_queue_capacity; /* [256 each]; as many URLs may be fetched */
   int min_workers;            /* that stay when there is nothing to do [1]; -1 = none, and then the model goes too */
   int max_workers;            /* 1 .. 64 [4, or min_workers]; a cold start makes two where that allows; one more comes
@@ -1219,14 +1257,14 @@ CLIPC_API clipc_status clipc_pool_spawn_worker(clipc_pool *pool, clipc_capabilit
 
 /* What a worker is doing. */
 typedef enum clipc_worker_state {
-  CLIPC_WORKER_SPAWNING = 1,   /* its memory is being claimed and its workspace made */
-  CLIPC_WORKER_LOADING = 2,    /* the model is being loaded */
-  CLIPC_WORKER_READY = 3,      /* it has not had a request yet */
+  CLIPC_WORKER_SPAWNING = 1, /* its memory is being claimed and its workspace made */
+  CLIPC_WORKER_LOADING = 2,  /* the model is being loaded */
+  CLIPC_WORKER_READY = 3,    /* it has not had a request yet */
   CLIPC_WORKER_PROCESSING = 4,
-  CLIPC_WORKER_IDLE = 5,       /* it waits for the next request */
-  CLIPC_WORKER_EVICTING = 6,   /* told to go: it does what waits at it, then it is dead */
-  CLIPC_WORKER_DEAD = 7,       /* it has gone; it is replaced unless it was told to go */
-  CLIPC_WORKER_FAILED = 8      /* it could not be made */
+  CLIPC_WORKER_IDLE = 5,     /* it waits for the next request */
+  CLIPC_WORKER_EVICTING = 6, /* told to go: it does what waits at it, then it is dead */
+  CLIPC_WORKER_DEAD = 7,     /* it has gone; it is replaced unless it was told to go */
+  CLIPC_WORKER_FAILED = 8    /* it could not be made */
 } clipc_worker_state;
 enum { CLIPC_N_WORKER_STATES = 9 };
 
@@ -1258,14 +1296,14 @@ CLIPC_API clipc_status clipc_registry_evict(clipc_registry *registry, const char
 /* What has been counted since the registry was opened. Numbers of one moment need not fit together to the last one. */
 enum { CLIPC_N_STATUSES = 19, CLIPC_N_BUCKETS = 32 };
 typedef struct clipc_metrics {
-  uint64_t n_requests;                           /* made */
-  uint64_t by_status[CLIPC_N_STATUSES];          /* completed, by clipc_status */
-  uint64_t by_capability[CLIPC_N_CAPABILITIES];  /* made */
+  uint64_t n_requests;                          /* made */
+  uint64_t by_status[CLIPC_N_STATUSES];         /* completed, by clipc_status */
+  uint64_t by_capability[CLIPC_N_CAPABILITIES]; /* made */
   uint64_t n_under_way;
-  uint64_t n_items, n_batches, n_batched;        /* items computed; computations; requests that shared one */
-  uint64_t n_loads, n_evictions;                 /* of models */
-  uint64_t n_spawned, n_lost;                    /* workers; those that died without being told to go */
-  uint64_t workers[CLIPC_N_WORKER_STATES];       /* now, by clipc_worker_state */
+  uint64_t n_items, n_batches, n_batched;  /* items computed; computations; requests that shared one */
+  uint64_t n_loads, n_evictions;           /* of models */
+  uint64_t n_spawned, n_lost;              /* workers; those that died without being told to go */
+  uint64_t workers[CLIPC_N_WORKER_STATES]; /* now, by clipc_worker_state */
   /* Requests that waited, and were computed, in less than 2^i microseconds; each is in the first bucket that fits. */
   uint64_t queued_us[CLIPC_N_BUCKETS], computing_us[CLIPC_N_BUCKETS];
   uint64_t memory_used_bytes, memory_budget_bytes; /* of the runtime */
@@ -1298,8 +1336,8 @@ typedef struct clipc_pull_options {
 
 /* Begins to get a model.
  *   out      [out] to be closed; NULL on failure
- *   name     "org/name", "hf-hub:org/name", or a short name of OpenAI's and open_clip's: "ViT-B/32", "ViT-B-32::openai",
- *            "ViT-B-32__laion2b_s34b_b79k"
+ *   name     "org/name", "hf-hub:org/name", or a short name of OpenAI's and open_clip's: "ViT-B/32",
+ *            "ViT-B-32::openai", "ViT-B-32__laion2b_s34b_b79k"
  *   options  copied
  * Only the files that clipc opens are fetched. Where a repository's main revision has no safetensors, the hub's own
  * conversion is taken, or else a repository that is known to have the same weights. Files that were cut off go on

@@ -191,7 +191,8 @@ static void test_references(void **state) {
   clipc_options options = default_options;
   options.alpha = CLIPC_ALPHA_DROP;
   options.apply_exif = 1;
-  assert_int_equal(clipc__config_read(&config, &(struct clipc__store){.path = test_folder}, &options, &error), CLIPC_OK);
+  assert_int_equal(clipc__config_read(&config, &(struct clipc__store){.path = test_folder}, &options, &error),
+                   CLIPC_OK);
   assert_true(config.preprocessing.alpha == CLIPC_ALPHA_DROP && config.preprocessing.apply_exif == 1);
   test_folder_empty();
 }
@@ -233,11 +234,14 @@ static void test_both_families(void **state) {
   test_folder_empty();
   assert_int_equal(config_read(&config, CLIPC_REFERENCE_AUTO, 0, &error), CLIPC_E_IO);
   assert_non_null(strstr(error.message, "no config.json and no open_clip_config.json"));
-  assert_int_equal(clipc__config_read(&config, &(struct clipc__store){.path = "/nonexistent/clipc"}, &default_options, &error), CLIPC_E_IO);
+  assert_int_equal(
+      clipc__config_read(&config, &(struct clipc__store){.path = "/nonexistent/clipc"}, &default_options, &error),
+      CLIPC_E_IO);
   clipc_options options = default_options;
   options.limits.max_config_bytes = 10;
   test_folder_put_text("config.json", hf);
-  assert_int_equal(clipc__config_read(&config, &(struct clipc__store){.path = test_folder}, &options, &error), CLIPC_E_LIMIT);
+  assert_int_equal(clipc__config_read(&config, &(struct clipc__store){.path = test_folder}, &options, &error),
+                   CLIPC_E_LIMIT);
   test_folder_empty();
 }
 

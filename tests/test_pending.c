@@ -487,8 +487,8 @@ static void test_registry_outlives_runtime(void **state) {
   assert_int_equal(fake.n_released, 1);
 }
 
-/* A request that is cancelled while it waits for a worker is in two lists for a moment: that of those that wait, and that
- * of the finished ones. */
+/* A request that is cancelled while it waits for a worker is in two lists for a moment: that of those that wait, and
+ * that of the finished ones. */
 static void test_cancelled_in_the_backlog(void **state) {
   (void)state;
   enum { N = 5 };

@@ -532,22 +532,14 @@ static void test_dump_and_metrics(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_options),
-      cmocka_unit_test(test_cold_start_and_growth),
-      cmocka_unit_test(test_no_minimum),
-      cmocka_unit_test(test_evict),
-      cmocka_unit_test(test_ping),
-      cmocka_unit_test(test_death_loses_nothing),
-      cmocka_unit_test(test_queue_full),
-      cmocka_unit_test(test_dynamic_batches),
-      cmocka_unit_test(test_delay),
-      cmocka_unit_test(test_first_requests_load_once),
-      cmocka_unit_test(test_load_failures),
-      cmocka_unit_test(test_close_while_loading),
-      cmocka_unit_test(test_spawn_worker),
-      cmocka_unit_test(test_urls),
-      cmocka_unit_test(test_host_driven),
-      cmocka_unit_test(test_dump_and_metrics),
+      cmocka_unit_test(test_options),       cmocka_unit_test(test_cold_start_and_growth),
+      cmocka_unit_test(test_no_minimum),    cmocka_unit_test(test_evict),
+      cmocka_unit_test(test_ping),          cmocka_unit_test(test_death_loses_nothing),
+      cmocka_unit_test(test_queue_full),    cmocka_unit_test(test_dynamic_batches),
+      cmocka_unit_test(test_delay),         cmocka_unit_test(test_first_requests_load_once),
+      cmocka_unit_test(test_load_failures), cmocka_unit_test(test_close_while_loading),
+      cmocka_unit_test(test_spawn_worker),  cmocka_unit_test(test_urls),
+      cmocka_unit_test(test_host_driven),   cmocka_unit_test(test_dump_and_metrics),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

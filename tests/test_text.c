@@ -158,11 +158,14 @@ static void test_limits(void **state) {
   struct clipc__tokenizer_options options = tokenizer_options(CLIPC__CLEAN_HF);
   clipc_error error = {0};
   options.context_length = 1;
-  assert_int_equal(clipc__tokenizer_open(&tokenizer, &(struct clipc__store){.path = TEXT_GOLDENS}, &options, &plain_allocator, &error),
+  assert_int_equal(clipc__tokenizer_open(&tokenizer, &(struct clipc__store){.path = TEXT_GOLDENS}, &options,
+                                         &plain_allocator, &error),
                    CLIPC_E_INVALID);
   options.context_length = 2;
   options.max_text_bytes = 5;
-  assert_int_equal(clipc__tokenizer_open(&tokenizer, &(struct clipc__store){.path = TEXT_GOLDENS}, &options, &plain_allocator, NULL), CLIPC_OK);
+  assert_int_equal(
+      clipc__tokenizer_open(&tokenizer, &(struct clipc__store){.path = TEXT_GOLDENS}, &options, &plain_allocator, NULL),
+      CLIPC_OK);
   int32_t ids[2] = {0};
   size_t n_ids;
   assert_int_equal(clipc__tokenize(tokenizer, ids, &n_ids, "a cat", 5, NULL), CLIPC_OK);
@@ -175,7 +178,9 @@ static void test_limits(void **state) {
   clipc__tokenizer_close(tokenizer);
   clipc__tokenizer_close(NULL);
   options.max_config_bytes = 1000;
-  assert_int_equal(clipc__tokenizer_open(&tokenizer, &(struct clipc__store){.path = TEXT_GOLDENS}, &options, &plain_allocator, &error), CLIPC_E_LIMIT);
+  assert_int_equal(clipc__tokenizer_open(&tokenizer, &(struct clipc__store){.path = TEXT_GOLDENS}, &options,
+                                         &plain_allocator, &error),
+                   CLIPC_E_LIMIT);
 }
 
 /* Texts at the limit of length, of one word, of marks in the wrong order, of tokens: none may take time that grows

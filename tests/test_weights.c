@@ -387,7 +387,8 @@ static void test_names(void **state) {
     struct clipc__tensors tensors;
     enum clipc__naming naming = CLIPC__NAMES_HF;
     clipc_error error = {0};
-    if (clipc__config_read(&config, &(struct clipc__store){.path = test_folder}, &default_options, &error) != CLIPC_OK ||
+    if (clipc__config_read(&config, &(struct clipc__store){.path = test_folder}, &default_options, &error) !=
+            CLIPC_OK ||
         clipc__tensors_open(&tensors, test_folder, config.open_clip, &default_options, &error) != CLIPC_OK ||
         clipc__naming_detect(&naming, &tensors, &config, &error) != CLIPC_OK)
       fail_msg("%s: %s", model, error.message);
@@ -438,7 +439,8 @@ static void test_not_inferred(void **state) {
     struct clipc__config config;
     clipc_error error = {0};
     safetensors_put("model.safetensors", cases[i].header, "x", 1);
-    assert_int_not_equal(clipc__config_read(&config, &(struct clipc__store){.path = test_folder}, &default_options, &error), CLIPC_OK);
+    assert_int_not_equal(
+        clipc__config_read(&config, &(struct clipc__store){.path = test_folder}, &default_options, &error), CLIPC_OK);
     if (!strstr(error.message, cases[i].said)) fail_msg("%s", error.message);
   }
   test_folder_drop("model.safetensors");
@@ -513,11 +515,17 @@ static void test_failing_memory(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_shards),        cmocka_unit_test(test_folder_files),
-      cmocka_unit_test(test_module_prefix), cmocka_unit_test(test_safetensors_unusable), cmocka_unit_test(test_safetensors_sentences),
-      cmocka_unit_test(test_widening),      cmocka_unit_test(test_views),
-      cmocka_unit_test(test_names),         cmocka_unit_test(test_naming_refused),
-      cmocka_unit_test(test_not_inferred),  cmocka_unit_test(test_failing_memory),
+      cmocka_unit_test(test_shards),
+      cmocka_unit_test(test_folder_files),
+      cmocka_unit_test(test_module_prefix),
+      cmocka_unit_test(test_safetensors_unusable),
+      cmocka_unit_test(test_safetensors_sentences),
+      cmocka_unit_test(test_widening),
+      cmocka_unit_test(test_views),
+      cmocka_unit_test(test_names),
+      cmocka_unit_test(test_naming_refused),
+      cmocka_unit_test(test_not_inferred),
+      cmocka_unit_test(test_failing_memory),
   };
   return cmocka_run_group_tests_name("weights", tests, test_folder_make, test_folder_remove);
 }

@@ -199,4 +199,3 @@ clipc_status test_task_finish(clipc_task *task) {
   clipc_task_release(task);
   return status;
 }
-

@@ -16,7 +16,8 @@ struct clipc__tokenizer_options tokenizer_options(enum clipc__cleaning cleaning)
 clipc_status tokenizer_open(struct clipc__tokenizer **out, const char *folder, enum clipc__cleaning cleaning,
                             const clipc_allocator *allocator, clipc_error *error) {
   struct clipc__tokenizer_options options = tokenizer_options(cleaning);
-  return clipc__tokenizer_open(out, &(struct clipc__store){.path = folder}, &options, allocator ? allocator : &plain_allocator, error);
+  return clipc__tokenizer_open(out, &(struct clipc__store){.path = folder}, &options,
+                               allocator ? allocator : &plain_allocator, error);
 }
 
 struct clipc__tokenizer *tokenizer_must_open(const char *folder, enum clipc__cleaning cleaning) {

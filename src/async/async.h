@@ -11,7 +11,8 @@
 /* ---- runtime */
 
 CLIPC_PRIVATE const clipc_allocator *clipc__runtime_allocator(const clipc_runtime *runtime);
-CLIPC_PRIVATE const clipc_runtime_options *clipc__runtime_options(const clipc_runtime *runtime); /* defaults filled in */
+/* Defaults are filled in. */
+CLIPC_PRIVATE const clipc_runtime_options *clipc__runtime_options(const clipc_runtime *runtime);
 CLIPC_PRIVATE clipc_runtime *clipc__runtime_retain(clipc_runtime *runtime); /* keeps its memory, not its threads */
 CLIPC_PRIVATE void clipc__runtime_release(clipc_runtime *runtime);
 CLIPC_PRIVATE bool clipc__runtime_is_stopping(const clipc_runtime *runtime); /* spawn answers _SHUTTING_DOWN */
@@ -30,7 +31,8 @@ struct clipc__slot_kind {
 CLIPC_PRIVATE clipc_status clipc__runtime_slot(void **out, clipc_runtime *runtime, const struct clipc__slot_kind *kind,
                                                clipc_error *error);
 
-/* True on a thread that is inside a task's function, a callback of the library or clipc_runtime_poll: it must not block. */
+/* True on a thread that is inside a task's function, a callback of the library or clipc_runtime_poll: it must not
+ * block. */
 CLIPC_PRIVATE bool clipc__must_not_block(void);
 /* Marks the thread so while a user's callback runs outside a task. Returns what it was, for leave. */
 CLIPC_PRIVATE bool clipc__callback_enter(void);
@@ -44,7 +46,8 @@ struct clipc__signal {
 CLIPC_PRIVATE clipc_status clipc__wait(clipc_runtime *runtime, struct clipc__signal *signal,
                                        bool (*holds)(const void *context), const void *context, int timeout_ms,
                                        clipc_error *error);
-CLIPC_PRIVATE void clipc__signal_raise(struct clipc__signal *signal); /* after holds became true; cheap when nobody waits */
+/* After holds became true; cheap when nobody waits. */
+CLIPC_PRIVATE void clipc__signal_raise(struct clipc__signal *signal);
 
 /* ---- waiting, for whatever a task may wait for. A slot holds one task, by reference:
  *
@@ -61,8 +64,10 @@ struct clipc__waiter {
 };
 CLIPC_PRIVATE void clipc__waiter_set(struct clipc__waiter *waiter, clipc_task *task);
 CLIPC_PRIVATE void clipc__waiter_wake(struct clipc__waiter *waiter);
-CLIPC_PRIVATE void clipc__waiter_clear(struct clipc__waiter *waiter); /* forgets the task; before the slot's memory goes */
-CLIPC_PRIVATE int clipc__task_blocked(clipc_task *task); /* CLIPC_OK, _CANCELLED, _TIMED_OUT; arms the deadline's timer */
+/* Forgets the task; before the slot's memory goes. */
+CLIPC_PRIVATE void clipc__waiter_clear(struct clipc__waiter *waiter);
+/* CLIPC_OK, _CANCELLED, _TIMED_OUT; arms the deadline's timer. */
+CLIPC_PRIVATE int clipc__task_blocked(clipc_task *task);
 CLIPC_PRIVATE void clipc__task_wake(clipc_task *task);
 CLIPC_PRIVATE clipc_task *clipc__task_running(void); /* on this thread; NULL outside */
 
@@ -81,8 +86,9 @@ struct clipc__io {
   clipc_task *task;     /* to be woken; outlives the watch */
   bool is_watched;      /* by epoll at all; under the owner's control */
 };
-CLIPC_PRIVATE clipc_status clipc__io_watch(clipc_runtime *runtime, struct clipc__io *io, uint32_t events, clipc_error *error);
-CLIPC_PRIVATE void clipc__io_forget(clipc_runtime *runtime, struct clipc__io *io); /* also after the fd was closed. After it no
-                                                                              thread looks at *io any more */
+CLIPC_PRIVATE clipc_status clipc__io_watch(clipc_runtime *runtime, struct clipc__io *io, uint32_t events,
+                                           clipc_error *error);
+/* Also after the descriptor was closed. After it no thread looks at *io any more. */
+CLIPC_PRIVATE void clipc__io_forget(clipc_runtime *runtime, struct clipc__io *io);
 
 #endif

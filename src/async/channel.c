@@ -1,7 +1,8 @@
-/* Channels: many senders, one receiver, a ring of messages under a short lock. A bounded one that is full lets its senders
- * wait in line; when it has been emptied to the half, as many are woken as there is room for, so that not every message
- * costs a wake-up. One who was woken may have gone elsewhere: when nothing is left, all that wait are woken. An unbounded
- * one doubles its ring. A task that sends and receives without end in one turn is made to yield now and then. */
+/* Channels: many senders, one receiver, a ring of messages under a short lock. A bounded one that is full lets its
+ * senders wait in line; when it has been emptied to the half, as many are woken as there is room for, so that not every
+ * message costs a wake-up. One who was woken may have gone elsewhere: when nothing is left, all that wait are woken. An
+ * unbounded one doubles its ring. A task that sends and receives without end in one turn is made to yield now and
+ * then. */
 #include "async/sched.h"
 
 #include <string.h>

@@ -1,6 +1,6 @@
-/* Descriptors: one epoll holds the sources, an event descriptor that ends a wait, and a timer descriptor for the next timer, so that
- * a host can watch the one descriptor of the epoll. Sources are found by their number, under a lock, when they have
- * something to say: what was forgotten meanwhile is not touched. */
+/* Descriptors: one epoll holds the sources, an event descriptor that ends a wait, and a timer descriptor for the next
+ * timer, so that a host can watch the one descriptor of the epoll. Sources are found by their number, under a lock,
+ * when they have something to say: what was forgotten meanwhile is not touched. */
 #include "async/sched.h"
 
 #ifdef __linux__
@@ -24,7 +24,8 @@ clipc_status clipc__poller_open(struct clipc__poller *poller, clipc_error *error
   poller->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
   poller->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   poller->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-  if (poller->epoll_fd >= 0 && watch_own(poller, poller->event_fd) && watch_own(poller, poller->timer_fd)) return CLIPC_OK;
+  if (poller->epoll_fd >= 0 && watch_own(poller, poller->event_fd) && watch_own(poller, poller->timer_fd))
+    return CLIPC_OK;
   return clipc__fail(error, CLIPC_E_RUNTIME_UNAVAILABLE, "a runtime's descriptors: %s", strerror(errno));
 }
 
@@ -99,7 +100,8 @@ static bool poller_room(struct clipc__poller *poller, const clipc_allocator *all
   return true;
 }
 
-/* Whether epoll knows the descriptor is epoll's to say: one that was closed is gone from it, one that was forgotten is not. */
+/* Whether epoll knows the descriptor is epoll's to say: one that was closed is gone from it, one that was forgotten is
+ * not. */
 static bool poller_arm(struct clipc__poller *poller, const struct clipc__io *io, uint32_t events) {
   struct epoll_event event = {.events = events | EPOLLONESHOT, .data.fd = io->fd};
   int likely = io->is_watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, other = io->is_watched ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;

@@ -11,7 +11,8 @@ struct clipc_oneshot { /* the message lies behind it */
   _Atomic uintptr_t word;
   clipc_runtime *runtime;
 };
-enum { ONESHOT_EMPTY = 0, ONESHOT_SENT = 1, ONESHOT_DROPPED = 2, ONESHOT_NO_RECEIVER = 3 }; /* above: a task's address */
+/* Above these it is a task's address. */
+enum { ONESHOT_EMPTY = 0, ONESHOT_SENT = 1, ONESHOT_DROPPED = 2, ONESHOT_NO_RECEIVER = 3 };
 
 clipc_status clipc_oneshot_open(clipc_oneshot **out, clipc_runtime *runtime, size_t message_bytes, clipc_error *error) {
   if (out == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_oneshot_open: out is NULL");

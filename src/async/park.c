@@ -1,7 +1,7 @@
-/* Sleep: a worker that finds nothing to do. The first to sleep watches the descriptors and the timers, the others wait on
- * semaphores; nobody wakes without a reason. Also where threads from outside block, and the short lock.
- * Against lost wake-ups: who makes a task ready puts it into a queue and then looks who is asleep; who goes to sleep says so
- * and then looks into the queues (all in one order, sequentially consistent).
+/* Sleep: a worker that finds nothing to do. The first to sleep watches the descriptors and the timers, the others wait
+ * on semaphores; nobody wakes without a reason. Also where threads from outside block, and the short lock.
+ * Against lost wake-ups: who makes a task ready puts it into a queue and then looks who is asleep; who goes to sleep
+ * says so and then looks into the queues (all in one order, sequentially consistent).
  * Against too many: a woken worker is searching until it finds something, and while one is, no other is woken; when it
  * finds something it wakes the next. */
 #include "async/sched.h"
@@ -96,9 +96,10 @@ void clipc__park_hand_over(struct clipc__worker *worker) {
   wake_some(runtime, 1, false);
 }
 
-/* Inside a computation the next piece of work is microseconds away. A task that has just come is left alone for a moment:
- * who sent it from outside and now waits for it runs it without changing threads. */
-void clipc__park_look(clipc_runtime *runtime, unsigned jobs_seen, bool (*holds)(const void *context), const void *context) {
+/* Inside a computation the next piece of work is microseconds away. A task that has just come is left alone for a
+ * moment: who sent it from outside and now waits for it runs it without changing threads. */
+void clipc__park_look(clipc_runtime *runtime, unsigned jobs_seen, bool (*holds)(const void *context),
+                      const void *context) {
   int64_t end = clipc__clock_ns() + LOOK_NS, seen_ns = 0;
   for (int looks = 0;; looks++) {
     int64_t now = clipc__clock_ns();
@@ -154,7 +155,9 @@ static void signal_unblock(struct clipc__signal *signal) {
   syscall(SYS_futex, &signal->state, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 #else
-static void signal_block(struct clipc__signal *signal, const struct timespec *limit) { (void)signal, (void)limit, sched_yield(); }
+static void signal_block(struct clipc__signal *signal, const struct timespec *limit) {
+  (void)signal, (void)limit, sched_yield();
+}
 static void signal_unblock(struct clipc__signal *signal) { (void)signal; }
 #endif
 
@@ -168,10 +171,12 @@ static void guest_is_here(clipc_runtime *runtime, bool here) {
   clipc__unlock(&runtime->park.lock);
 }
 
-/* Runs what is ready and helps where something is computed, until it holds or there has been nothing to do for a moment; one
- * thread from outside at a time. */
-static bool wait_as_guest(clipc_runtime *runtime, bool (*holds)(const void *context), const void *context, int64_t end) {
-  if (atomic_load(&runtime->stage) == CLIPC__STOPPED || pthread_mutex_trylock(&runtime->guest) != 0) return holds(context);
+/* Runs what is ready and helps where something is computed, until it holds or there has been nothing to do for a
+ * moment; one thread from outside at a time. */
+static bool wait_as_guest(clipc_runtime *runtime, bool (*holds)(const void *context), const void *context,
+                          int64_t end) {
+  if (atomic_load(&runtime->stage) == CLIPC__STOPPED || pthread_mutex_trylock(&runtime->guest) != 0)
+    return holds(context);
   struct clipc__worker *worker = &runtime->workers[runtime->n_workers];
   struct clipc__here before = *clipc__here();
   clipc__runtime_enter(worker);

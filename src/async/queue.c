@@ -1,9 +1,9 @@
 /* Who comes next. Each worker has a ring of ready tasks, first in first out, that others may steal from, and before it
  * `next`, the task that it woke last. Two lists under a lock are the runtime's: tasks from outside and what a full ring
  * spills, and short tasks, which come first of all.
- * Fairness: `next` is taken a few times in a row at most, short tasks some more times; every so many turns the list from
- * outside comes first; a task that yields goes behind all others. Timers and descriptors are looked at every so many
- * turns, fewer where turns take long. */
+ * Fairness: `next` is taken a few times in a row at most, short tasks some more times; every so many turns the list
+ * from outside comes first; a task that yields goes behind all others. Timers and descriptors are looked at every so
+ * many turns, fewer where turns take long. */
 #include "async/sched.h"
 
 enum { QUEUE_NEXT_IN_A_ROW = 3, QUEUE_SHORT_IN_A_ROW = 32, QUEUE_OUTSIDE_FIRST = 61, QUEUE_BATCH = 64 };
@@ -67,7 +67,8 @@ static bool ring_push(struct clipc__worker *worker, clipc_task *task) {
 }
 
 static bool ring_is_empty(const struct clipc__worker *worker) { /* for the owner */
-  return atomic_load_explicit(&worker->head, memory_order_relaxed) == atomic_load_explicit(&worker->tail, memory_order_relaxed);
+  return atomic_load_explicit(&worker->head, memory_order_relaxed) ==
+         atomic_load_explicit(&worker->tail, memory_order_relaxed);
 }
 
 static clipc_task *ring_take(struct clipc__worker *worker) {
@@ -75,7 +76,8 @@ static clipc_task *ring_take(struct clipc__worker *worker) {
   for (;;) {
     if (head == atomic_load_explicit(&worker->tail, memory_order_relaxed)) return NULL;
     clipc_task *task = atomic_load_explicit(&worker->ring[head % CLIPC__RING], memory_order_relaxed);
-    if (atomic_compare_exchange_weak_explicit(&worker->head, &head, head + 1, memory_order_acq_rel, memory_order_acquire))
+    if (atomic_compare_exchange_weak_explicit(&worker->head, &head, head + 1, memory_order_acq_rel,
+                                              memory_order_acquire))
       return task;
   }
 }
@@ -96,7 +98,8 @@ static clipc_task *ring_steal(struct clipc__worker *thief, struct clipc__worker 
       clipc_task *task = atomic_load_explicit(&victim->ring[(head + i) % CLIPC__RING], memory_order_relaxed);
       atomic_store_explicit(&thief->ring[(tail + i) % CLIPC__RING], task, memory_order_relaxed);
     }
-    if (!atomic_compare_exchange_weak_explicit(&victim->head, &head, head + n, memory_order_acq_rel, memory_order_acquire))
+    if (!atomic_compare_exchange_weak_explicit(&victim->head, &head, head + n, memory_order_acq_rel,
+                                               memory_order_acquire))
       continue;
     clipc_task *last = atomic_load_explicit(&thief->ring[(tail + n - 1) % CLIPC__RING], memory_order_relaxed);
     atomic_store(&thief->tail, tail + n - 1);

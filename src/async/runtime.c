@@ -13,7 +13,9 @@ enum { POLL_TURNS = 256, SHORT_TURNS = 16, IO_LOOK_NS = 100000 };
 
 static _Thread_local struct clipc__here here_now;
 
-struct clipc__here *clipc__here(void) { return &here_now; }
+struct clipc__here *clipc__here(void) {
+  return &here_now;
+}
 
 struct clipc__worker *clipc__worker_here(clipc_runtime *runtime) {
   struct clipc__worker *worker = here_now.worker;
@@ -81,7 +83,8 @@ bool clipc__runtime_turn(struct clipc__worker *worker) {
   if (worker->searching) clipc__park_found(worker);
   if (worker->has_watched && !task->kind->is_short) clipc__park_hand_over(worker);
   atomic_store(&worker->in_turn, true);
-  if (atomic_load(&worker->runtime->park.n_asleep) > 0 && clipc__queue_any(worker->runtime)) /* left to this worker till now */
+  if (atomic_load(&worker->runtime->park.n_asleep) > 0 &&
+      clipc__queue_any(worker->runtime)) /* left to this worker till now */
     clipc__park_wake_one(worker->runtime);
   clipc__task_turn(task);
   atomic_store_explicit(&worker->in_turn, false, memory_order_release);
@@ -116,7 +119,8 @@ static void crew_wake(void *context, int n) { clipc__park_wake_to_help(context, 
 
 static clipc_status check_options(const clipc_runtime_options *options, clipc_error *error) {
   if (options->n_threads < CLIPC_HOST_DRIVEN || options->n_threads > CLIPC__MAX_THREADS)
-    return clipc__fail(error, CLIPC_E_INVALID, "option n_threads: %d is not in -1 .. %d", options->n_threads, CLIPC__MAX_THREADS);
+    return clipc__fail(error, CLIPC_E_INVALID, "option n_threads: %d is not in -1 .. %d", options->n_threads,
+                       CLIPC__MAX_THREADS);
   if (options->seed != 0 && options->n_threads != CLIPC_HOST_DRIVEN)
     return clipc__fail(error, CLIPC_E_INVALID, "option seed: only for a runtime that is driven by its host");
   if (options->fetch.n_allow > 0 && options->fetch.allow == NULL)
@@ -133,7 +137,8 @@ void clipc__options_free(clipc_runtime_options *copy) {
   *copy = (clipc_runtime_options){0};
 }
 
-clipc_status clipc__options_copy(clipc_runtime_options *copy, const clipc_runtime_options *options, clipc_error *error) {
+clipc_status clipc__options_copy(clipc_runtime_options *copy, const clipc_runtime_options *options,
+                                 clipc_error *error) {
   *copy = (clipc_runtime_options){0};
   if (options == NULL) return CLIPC_OK;
   clipc_status status = check_options(options, error);
@@ -303,7 +308,8 @@ static bool poll_as_host(clipc_runtime *runtime, int timeout_ms) {
 
 clipc_status clipc_runtime_poll(clipc_runtime *runtime, int timeout_ms, clipc_error *error) {
   if (runtime == NULL || runtime->n_workers != 0)
-    return clipc__fail(error, CLIPC_E_INVALID, "clipc_runtime_poll: the runtime is %s", runtime ? "not driven by its host" : "NULL");
+    return clipc__fail(error, CLIPC_E_INVALID, "clipc_runtime_poll: the runtime is %s",
+                       runtime ? "not driven by its host" : "NULL");
   if (clipc__must_not_block()) return clipc__fail(error, CLIPC_E_WOULD_DEADLOCK, "clipc_runtime_poll inside a task");
   if (!clipc__runtime_usable(runtime))
     return clipc__fail(error, CLIPC_E_RUNTIME_UNAVAILABLE, "the runtime belongs to the parent process");
@@ -386,7 +392,8 @@ static void free_slots(clipc_runtime *runtime) {
 
 clipc_status clipc_runtime_shutdown(clipc_runtime *runtime, int drain_ms, clipc_error *error) {
   if (runtime == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_runtime_shutdown: runtime is NULL");
-  if (clipc__must_not_block()) return clipc__fail(error, CLIPC_E_WOULD_DEADLOCK, "clipc_runtime_shutdown inside a task");
+  if (clipc__must_not_block())
+    return clipc__fail(error, CLIPC_E_WOULD_DEADLOCK, "clipc_runtime_shutdown inside a task");
   if (!clipc__runtime_usable(runtime))
     return clipc__fail(error, CLIPC_E_RUNTIME_UNAVAILABLE, "the runtime belongs to the parent process");
   int expected = CLIPC__OPEN;
@@ -405,7 +412,8 @@ clipc_status clipc_runtime_shutdown(clipc_runtime *runtime, int drain_ms, clipc_
   pthread_mutex_unlock(&runtime->guest);
   if (!ended) drop_tasks(runtime);
   free_slots(runtime);
-  return ended ? CLIPC_OK : clipc__fail(error, CLIPC_E_TIMED_OUT, "tasks that did not end when they were cancelled were dropped");
+  return ended ? CLIPC_OK
+               : clipc__fail(error, CLIPC_E_TIMED_OUT, "tasks that did not end when they were cancelled were dropped");
 }
 
 void clipc_runtime_close(clipc_runtime *runtime) {

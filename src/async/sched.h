@@ -1,7 +1,8 @@
 /* The insides of the scheduler, for task.c, queue.c, slab.c, timer.c, io.c, runtime.c, park.c, channel.c and oneshot.c.
  *
  *   wake --> queue.c: a worker's next one, its ring, the runtime's lists --> worker loop (runtime.c): run one turn
- *   nothing ready --> park.c: one sleeper watches descriptors and timers (io.c, timer.c), the others a semaphore each */
+ *   nothing ready --> park.c: one sleeper watches descriptors and timers (io.c, timer.c), the others a semaphore
+ *   each */
 #ifndef CLIPC_SCHED_H
 #define CLIPC_SCHED_H
 
@@ -20,11 +21,11 @@ enum {
   CLIPC__TASK_RUNNING = 2, /* in its function */
   CLIPC__TASK_ENDED = 4,
   CLIPC__TASK_CANCELLED = 8,
-  CLIPC__TASK_IN_LINE = 16, /* in a channel's line of senders, unless it has gone elsewhere since */
+  CLIPC__TASK_IN_LINE = 16,   /* in a channel's line of senders, unless it has gone elsewhere since */
   CLIPC__TASK_REFERENCE = 256 /* references are counted in the higher bits; none: the memory is free */
 };
 
-struct clipc__timer { /* in a list of the wheel */
+struct clipc__timer {                /* in a list of the wheel */
   struct clipc__timer *next, **link; /* link points to what points to it */
   _Atomic int64_t at_ns;             /* 0: not armed; else changed under the wheel's lock alone */
 };
@@ -32,8 +33,8 @@ struct clipc__timer { /* in a list of the wheel */
 struct clipc_task {
   atomic_uint state;
   union {
-    int status; /* when it has ended */
-    struct {    /* before */
+    int status;           /* when it has ended */
+    struct {              /* before */
       uint16_t select_at; /* where the next clipc_select begins */
       uint16_t messages;  /* that it may still send and receive in this turn */
     };
@@ -86,21 +87,21 @@ enum { CLIPC__RING = 256 };
 struct clipc__worker {
   clipc_runtime *runtime;
   int index;
-  unsigned turn;          /* counts turns: now and then something else comes first */
-  unsigned n_next;        /* turns in a row that came from `next` */
-  unsigned n_short;       /* and that were short tasks' */
+  unsigned turn;                /* counts turns: now and then something else comes first */
+  unsigned n_next;              /* turns in a row that came from `next` */
+  unsigned n_short;             /* and that were short tasks' */
   unsigned look_at, look_after; /* turn of the next look at timers and descriptors; turns from one to the next */
   int64_t looked_ns;
-  clipc_task *next;       /* woken last by this worker: its data are warm */
-  atomic_bool in_turn;    /* of a task */
+  clipc_task *next;                  /* woken last by this worker: its data are warm */
+  atomic_bool in_turn;               /* of a task */
   bool searching, computed, between; /* computed: something long, since it was last looked at */
-  bool has_watched;       /* it has just left the descriptors and timers alone */
+  bool has_watched;                  /* it has just left the descriptors and timers alone */
   int64_t io_looked_ns;
   uint64_t random;
   atomic_llong n_started, n_ended; /* tasks, by this worker */
   struct clipc__slab_list kept[CLIPC__SLAB_CLASSES];
   sem_t wake;
-  bool asleep;            /* under park.lock */
+  bool asleep;                   /* under park.lock */
   _Alignas(64) atomic_uint head; /* moved by the worker and by thieves */
   _Alignas(64) atomic_uint tail; /* moved by the worker */
   _Atomic(clipc_task *) ring[CLIPC__RING];
@@ -140,7 +141,7 @@ CLIPC_PRIVATE void clipc__timer_fire(clipc_runtime *runtime, int64_t now_ns); /*
 
 struct clipc__poller {
   int epoll_fd, event_fd, timer_fd;
-  atomic_bool rung;         /* event_fd holds a wake-up */
+  atomic_bool rung; /* event_fd holds a wake-up */
   pthread_mutex_t mutex;
   int64_t alarm_ns;         /* that timer_fd is set to, under mutex; INT64_MAX = none */
   struct clipc__io **by_fd; /* [n_by_fd], under mutex */
@@ -152,8 +153,8 @@ CLIPC_PRIVATE void clipc__poller_close(clipc_runtime *runtime);
 /* Wakes the tasks of what happened; false when a signal came. is_rung_for: the caller is the one whom rings and the
  * alarm are to wake; others leave them alone, or he would sleep on. */
 CLIPC_PRIVATE bool clipc__poller_look(clipc_runtime *runtime, int timeout_ms, bool is_rung_for);
-CLIPC_PRIVATE void clipc__poller_ring(clipc_runtime *runtime);                 /* ends a look that waits */
-CLIPC_PRIVATE void clipc__poller_alarm(clipc_runtime *runtime);                /* ends it when the next timer is due */
+CLIPC_PRIVATE void clipc__poller_ring(clipc_runtime *runtime);  /* ends a look that waits */
+CLIPC_PRIVATE void clipc__poller_alarm(clipc_runtime *runtime); /* ends it when the next timer is due */
 
 /* ---- sleep (park.c) */
 
@@ -162,7 +163,8 @@ struct clipc__park {
   atomic_int n_asleep, n_searching;
   struct clipc__worker *watcher; /* the sleeper that looks at the descriptors; under lock */
 };
-CLIPC_PRIVATE void clipc__park_wake_one(clipc_runtime *runtime);     /* a task is ready: unless somebody is looking already */
+CLIPC_PRIVATE void
+clipc__park_wake_one(clipc_runtime *runtime); /* a task is ready: unless somebody is looking already */
 CLIPC_PRIVATE void clipc__park_wake(clipc_runtime *runtime, int n);
 /* Stays awake a little longer, for more work of a computation, or until it holds (NULL: nothing is waited for). */
 CLIPC_PRIVATE void clipc__park_look(clipc_runtime *runtime, unsigned jobs_seen, bool (*holds)(const void *context),
@@ -170,7 +172,8 @@ CLIPC_PRIVATE void clipc__park_look(clipc_runtime *runtime, unsigned jobs_seen, 
 CLIPC_PRIVATE void clipc__park_wake_to_help(clipc_runtime *runtime, int n); /* a product wants n threads */
 CLIPC_PRIVATE void clipc__park_sleep(struct clipc__worker *worker, unsigned jobs_seen);
 CLIPC_PRIVATE void clipc__park_found(struct clipc__worker *worker); /* it was searching and has found something */
-CLIPC_PRIVATE void clipc__park_hand_over(struct clipc__worker *worker); /* it has watched, and may now be busy for long */
+CLIPC_PRIVATE void
+clipc__park_hand_over(struct clipc__worker *worker); /* it has watched, and may now be busy for long */
 
 /* ---- runtimes (runtime.c) */
 
@@ -180,8 +183,8 @@ struct clipc_runtime {
   clipc_runtime_options options; /* a copy, see clipc__options_copy */
   clipc_allocator allocator;
   atomic_int references, stage;
-  unsigned fork_count;      /* of the process when it was opened */
-  int n_workers;            /* with threads; one more is the guest: the host, or a thread from outside that waits */
+  unsigned fork_count; /* of the process when it was opened */
+  int n_workers;       /* with threads; one more is the guest: the host, or a thread from outside that waits */
   struct clipc__worker *workers;
   pthread_mutex_t guest;
   struct clipc__crew crew;
@@ -205,8 +208,9 @@ CLIPC_PRIVATE clipc_status clipc__options_copy(clipc_runtime_options *copy, cons
                                                clipc_error *error);
 CLIPC_PRIVATE void clipc__options_free(clipc_runtime_options *copy);
 CLIPC_PRIVATE long long clipc__runtime_n_tasks(const clipc_runtime *runtime);
-CLIPC_PRIVATE void clipc__runtime_tick(struct clipc__worker *worker, int64_t now_ns); /* timers and descriptors, without waiting */
-CLIPC_PRIVATE bool clipc__runtime_turn(struct clipc__worker *worker);                 /* runs one task; false: none is ready */
+CLIPC_PRIVATE void clipc__runtime_tick(struct clipc__worker *worker,
+                                       int64_t now_ns);               /* timers and descriptors, without waiting */
+CLIPC_PRIVATE bool clipc__runtime_turn(struct clipc__worker *worker); /* runs one task; false: none is ready */
 
 /* What runs on this thread. */
 struct clipc__here {

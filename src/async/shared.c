@@ -107,7 +107,9 @@ static void joined_for_outside(void *frame) {
   leave_outside_wait(wait);
 }
 
-static bool outside_wait_ended(const void *context) { return atomic_load(&((const struct outside_wait *)context)->ended); }
+static bool outside_wait_ended(const void *context) {
+  return atomic_load(&((const struct outside_wait *)context)->ended);
+}
 
 /* While a shutdown takes nothing new: that ends soon, or drops what is left. */
 static clipc_status look_until_ended(clipc_task *task, int timeout_ms, clipc_status *status, clipc_error *error) {
@@ -121,8 +123,10 @@ static clipc_status look_until_ended(clipc_task *task, int timeout_ms, clipc_sta
 }
 
 clipc_status clipc_task_wait(clipc_task *task, int timeout_ms, clipc_status *status, clipc_error *error) {
-  static const clipc_task_kind kind = {
-      .name = "wait", .run = join_for_outside, .drop = joined_for_outside, .frame_bytes = sizeof(struct outside_wait *)};
+  static const clipc_task_kind kind = {.name = "wait",
+                                       .run = join_for_outside,
+                                       .drop = joined_for_outside,
+                                       .frame_bytes = sizeof(struct outside_wait *)};
   if (task == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_task_wait: task is NULL");
   if (clipc__must_not_block())
     return clipc__fail(error, CLIPC_E_WOULD_DEADLOCK, "clipc_task_wait inside a task or a callback");
@@ -181,8 +185,10 @@ static void dump_task(void *context, clipc_task *task) {
   clipc__task_name(task, name);
   if (at_ns != 0) snprintf(when, sizeof when, ", in %.3f s", (double)(at_ns - dump->now_ns) * 1e-9);
   snprintf(line, sizeof line, "task %s: %s%s%s", name,
-           state & CLIPC__TASK_RUNNING ? "running" : state & CLIPC__TASK_QUEUED ? "ready" : "waiting", when,
-           state & CLIPC__TASK_CANCELLED ? ", cancelled" : "");
+           state & CLIPC__TASK_RUNNING  ? "running"
+           : state & CLIPC__TASK_QUEUED ? "ready"
+                                        : "waiting",
+           when, state & CLIPC__TASK_CANCELLED ? ", cancelled" : "");
   dump->write(dump->context, line);
 }
 
@@ -191,7 +197,8 @@ void clipc_runtime_dump(clipc_runtime *runtime, void (*write)(void *context, con
   struct dump dump = {write, context, clipc_runtime_now_ns(runtime)};
   static const char *const stages[] = {"open", "draining", "cancelling", "stopped"};
   char line[160];
-  snprintf(line, sizeof line, "runtime: %s, %d threads (%d asleep), %lld tasks, %u ready from outside, %d descriptors watched",
+  snprintf(line, sizeof line,
+           "runtime: %s, %d threads (%d asleep), %lld tasks, %u ready from outside, %d descriptors watched",
            stages[atomic_load(&runtime->stage)], runtime->n_workers, atomic_load(&runtime->park.n_asleep),
            clipc__runtime_n_tasks(runtime), atomic_load(&runtime->injected.n), atomic_load(&runtime->poller.n_watched));
   write(context, line);

@@ -1,7 +1,7 @@
-/* Memory of tasks and oneshots: chunks of one size each, free ones in lists by size, some of them kept by each worker so
- * that the usual case takes no lock. Chunks are given back when the runtime is, which is not before the last object that
- * somebody holds; one too large for a list is a chunk of its own, and goes at once. The first word of every object can be
- * read at any time: below CLIPC__TASK_REFERENCE it is no task. */
+/* Memory of tasks and oneshots: chunks of one size each, free ones in lists by size, some of them kept by each worker
+ * so that the usual case takes no lock. Chunks are given back when the runtime is, which is not before the last object
+ * that somebody holds; one too large for a list is a chunk of its own, and goes at once. The first word of every object
+ * can be read at any time: below CLIPC__TASK_REFERENCE it is no task. */
 #include "async/sched.h"
 
 #include <string.h>
@@ -143,7 +143,7 @@ bool clipc__slab_let_go(clipc_runtime *runtime) {
   size_t n = 0;
   clipc__lock(&slab->lock);
   for (struct clipc__slab_chunk *chunk = slab->chunks; chunk; chunk = chunk->next) n += chunk->n_objects;
-  for (int class = 0; class < CLIPC__SLAB_CLASSES; class++) {
+  for (int class = 0; class < CLIPC__SLAB_CLASSES; class ++) {
     n -= slab->n_fresh[class] + slab->free[class].n;
     for (int i = 0; runtime->workers && i <= runtime->n_workers; i++) n -= runtime->workers[i].kept[class].n;
   }

@@ -103,7 +103,9 @@ static clipc_task *make_task(clipc_runtime *runtime, const clipc_task_kind *kind
 static clipc_status begin_spawn(clipc_runtime *runtime, const clipc_task_kind *kind, clipc_error *error) {
   if (runtime == NULL || kind == NULL || kind->run == NULL)
     return clipc__fail(error, CLIPC_E_INVALID, "clipc_spawn: %s is NULL",
-                       runtime == NULL ? "runtime" : kind == NULL ? "kind" : "the kind's function");
+                       runtime == NULL ? "runtime"
+                       : kind == NULL  ? "kind"
+                                       : "the kind's function");
   if (!clipc__runtime_usable(runtime))
     return clipc__fail(error, CLIPC_E_RUNTIME_UNAVAILABLE, "%s: the runtime belongs to the parent process", kind->name);
   count_task(runtime, true);

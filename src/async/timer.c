@@ -101,7 +101,8 @@ void clipc__timer_fire(clipc_runtime *runtime, int64_t now_ns) {
   clipc__lock(&wheel->lock);
   for (int64_t tick; (tick = wheel_next(wheel, &slot)) <= now_ns >> WHEEL_TICK_BITS;) {
     wheel->elapsed = tick;
-    bool is_due = slot < wheel->slots[1]; /* level 0: to be woken, and others want the lock, too; else all go lower at once */
+    bool is_due =
+        slot < wheel->slots[1]; /* level 0: to be woken, and others want the lock, too; else all go lower at once */
     for (int n = 0; *slot && (!is_due || n < WHEEL_WAKES); n++) {
       struct clipc__timer *timer = *slot;
       wheel_remove(wheel, timer);

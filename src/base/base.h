@@ -48,7 +48,7 @@ struct clipc__arena {
   clipc_allocator allocator;
   struct clipc__arena_block *blocks;
 };
-CLIPC_PRIVATE void *clipc__arena_take(struct clipc__arena *arena, size_t n, size_t size); /* 64-aligned, zeroed */
+CLIPC_PRIVATE void *clipc__arena_take(struct clipc__arena *arena, size_t n, size_t size);       /* 64-aligned, zeroed */
 CLIPC_PRIVATE void *clipc__arena_take_unset(struct clipc__arena *arena, size_t n, size_t size); /* not zeroed */
 CLIPC_PRIVATE char *clipc__arena_string(struct clipc__arena *arena, const char *string, size_t n_bytes);
 CLIPC_PRIVATE void clipc__arena_free(struct clipc__arena *arena);

@@ -5,12 +5,12 @@
 #include "base/base.h"
 
 enum clipc__cpu {
-  CLIPC__CPU_AVX2 = 1 << 0,       /* with FMA and F16C */
-  CLIPC__CPU_AVX_VNNI = 1 << 1,   /* vpdpbusd on 256 bits, without AVX-512 */
-  CLIPC__CPU_AVX512 = 1 << 2,     /* F, BW, DQ, VL */
+  CLIPC__CPU_AVX2 = 1 << 0,     /* with FMA and F16C */
+  CLIPC__CPU_AVX_VNNI = 1 << 1, /* vpdpbusd on 256 bits, without AVX-512 */
+  CLIPC__CPU_AVX512 = 1 << 2,   /* F, BW, DQ, VL */
   CLIPC__CPU_AVX512_VNNI = 1 << 3,
   CLIPC__CPU_AVX512_BF16 = 1 << 4,
-  CLIPC__CPU_NEON = 1 << 8,       /* ARMv8-A */
+  CLIPC__CPU_NEON = 1 << 8, /* ARMv8-A */
   CLIPC__CPU_DOTPROD = 1 << 9,
   CLIPC__CPU_I8MM = 1 << 10,
   CLIPC__CPU_NEON_BF16 = 1 << 11
@@ -25,7 +25,8 @@ CLIPC_PRIVATE unsigned clipc__tier_mask(clipc_tier limit);
 /* The best tier that the mask allows. */
 CLIPC_PRIVATE clipc_tier clipc__tier_of(unsigned cpu);
 
-/* Between the two, denormal floats count as nought on this thread: they would cost a hundred times as much as others. */
+/* Between the two, denormal floats count as nought on this thread: they would cost a hundred times as much as
+ * others. */
 CLIPC_PRIVATE unsigned clipc__denormals_off(void); /* returns what restore wants */
 CLIPC_PRIVATE void clipc__denormals_restore(unsigned mode);
 

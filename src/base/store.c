@@ -20,7 +20,7 @@ bool clipc__store_has(const struct clipc__store *store, const char *path) {
 }
 
 clipc_status clipc__store_open(struct clipc__file *file, const struct clipc__store *store, const char *path,
-                                uint64_t max_bytes, const clipc_allocator *allocator, clipc_error *error) {
+                               uint64_t max_bytes, const clipc_allocator *allocator, clipc_error *error) {
   if (!store->packed) return clipc__file_open(file, path, false, max_bytes, allocator, error);
   const struct clipc__member *member = store_member(store, path);
   *file = (struct clipc__file){.allocator = *allocator};

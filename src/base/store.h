@@ -19,12 +19,12 @@ struct clipc__store {
 
 /* path/name in memory of the allocator, for a folder and for sentences; NULL when there is none. */
 CLIPC_PRIVATE char *clipc__store_path(const struct clipc__store *store, const char *name,
-                                       const clipc_allocator *allocator);
+                                      const clipc_allocator *allocator);
 /* Whether there is a file by that path, which clipc__store_path made. */
 CLIPC_PRIVATE bool clipc__store_has(const struct clipc__store *store, const char *path);
 /* Its bytes, read, with a NUL behind them; as clipc__file_open. */
 CLIPC_PRIVATE clipc_status clipc__store_open(struct clipc__file *file, const struct clipc__store *store,
-                                              const char *path, uint64_t max_bytes, const clipc_allocator *allocator,
-                                              clipc_error *error);
+                                             const char *path, uint64_t max_bytes, const clipc_allocator *allocator,
+                                             clipc_error *error);
 
 #endif

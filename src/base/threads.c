@@ -31,7 +31,8 @@ struct set_thread {
 
 static struct {
   pthread_mutex_t mutex;
-  pthread_cond_t work, left; /* a job has room, or a crew wants threads; a helper has left a job, or a thread its crew */
+  pthread_cond_t work; /* a job has room, or a crew wants threads */
+  pthread_cond_t left; /* a helper has left a job, or a thread its crew */
   struct thread_job *jobs;
   struct clipc__crew *crews;
   struct set_thread threads[CLIPC__MAX_THREADS];

@@ -14,10 +14,11 @@ typedef void clipc__chunk_function(void *context, size_t chunk, int slot);
 CLIPC_PRIVATE void clipc__parallel(int n_threads, size_t n_chunks, clipc__chunk_function *run, void *context);
 
 /* Threads of the set that somebody else feeds: the one hook by which the scheduler gets its threads and gives idle ones
- * other work. Each hired thread is inside main until that returns; there it takes part in jobs by clipc__threads_help. */
+ * other work. Each hired thread is inside main until that returns; there it takes part in jobs by
+ * clipc__threads_help. */
 struct clipc__crew {
   void (*main)(void *context, int index); /* index in 0 .. n - 1 */
-  void (*wake)(void *context, int n);     /* a job was posted: up to n threads of the crew should look; must not block */
+  void (*wake)(void *context, int n); /* a job was posted: up to n threads of the crew should look; must not block */
   void *context;
   int n_inside, n_hired; /* from here on the set's own */
   struct clipc__crew *next;

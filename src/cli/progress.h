@@ -9,7 +9,7 @@ struct cli_progress {
   size_t n, done, n_failed;
   size_t before; /* was done at the start, and says nothing about the rate */
   bool is_bytes;
-  size_t n_tail; /* columns kept for the text behind the bar */
+  size_t n_tail;         /* columns kept for the text behind the bar */
   double started, drawn; /* cli_now_ms */
   bool shown;            /* stderr is a terminal */
   bool blocks, colours;

@@ -105,7 +105,7 @@ CLIPC_PRIVATE void clipc__kernels_avx2(struct clipc__kernels *kernels, unsigned 
 CLIPC_PRIVATE void clipc__kernels_avx512(struct clipc__kernels *kernels, unsigned cpu);
 CLIPC_PRIVATE void clipc__kernels_neon(struct clipc__kernels *kernels, unsigned cpu);
 #if defined(__x86_64__)
-CLIPC_PRIVATE void clipc__kernels_avx2_rows(struct clipc__kernels *kernels); /* x86-64; of clipc__kernels_avx2 */
+CLIPC_PRIVATE void clipc__kernels_avx2_rows(struct clipc__kernels *kernels);   /* x86-64; of clipc__kernels_avx2 */
 CLIPC_PRIVATE void clipc__kernels_avx512_rows(struct clipc__kernels *kernels); /* of clipc__kernels_avx512 */
 #endif
 CLIPC_PRIVATE void clipc__kernels_blas(struct clipc__kernels *kernels); /* if it is built in */

@@ -34,7 +34,7 @@ struct clipc__loader {
   size_t n_widenings, next_widening, next_number;
   struct clipc__packing packing;
   size_t n_read; /* bytes of weights since the files were last told to rest */
-  float *rows; /* the token embedding's place in memory, while it is copied there */
+  float *rows;   /* the token embedding's place in memory, while it is copied there */
   clipc_status status;
   clipc_error *error;
 };

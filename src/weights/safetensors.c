@@ -124,8 +124,8 @@ static bool safetensors_metadata(struct clipc__json *json) {
   return json->trouble == NULL;
 }
 
-/* All entries of the header, appended to entries (an array of struct safetensors_entry). at is the tensor whose entry is
- * read, NULL before the first. */
+/* All entries of the header, appended to entries (an array of struct safetensors_entry). at is the tensor whose entry
+ * is read, NULL before the first. */
 static bool safetensors_header(struct clipc__json *json, struct clipc__bytes *entries, struct clipc__arena *arena,
                                const char **at) {
   bool has_metadata = false;

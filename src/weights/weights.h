@@ -185,8 +185,8 @@ struct clipc__parts {
   const struct clipc__config *config;
   enum clipc__naming naming;
   bool begun;
-  int tower, layer;      /* [out] tower 0: of neither */
-  enum clipc__part part; /* [out] */
+  int tower, layer;             /* [out] tower 0: of neither */
+  enum clipc__part part;        /* [out] */
   char name[CLIPC__NAME_BYTES]; /* [out] */
   int rank;                     /* [out] */
   uint64_t shape[4];            /* [out] [rank] that its tensor must have */
@@ -208,9 +208,9 @@ CLIPC_PRIVATE clipc_status clipc__tensor_f32(const float **out, const struct cli
                                              int rank, const uint64_t *shape, struct clipc__arena *arena,
                                              clipc_error *error);
 
-/* The same in parts: the tensor, when it is there, of that shape, and of a dtype that can be had as f32; its numbers where
- * they lie, or NULL when they must be widened; room for them, not zeroed, or NULL with the error set; and n of them from
- * first on, widened. */
+/* The same in parts: the tensor, when it is there, of that shape, and of a dtype that can be had as f32; its numbers
+ * where they lie, or NULL when they must be widened; room for them, not zeroed, or NULL with the error set; and n of
+ * them from first on, widened. */
 CLIPC_PRIVATE clipc_status clipc__tensor_typed(const struct clipc__tensor **out, const struct clipc__tensors *tensors,
                                                const char *name, int rank, const uint64_t *shape, clipc_error *error);
 CLIPC_PRIVATE const float *clipc__tensor_in_place(const struct clipc__tensor *tensor);

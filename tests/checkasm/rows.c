@@ -1,5 +1,5 @@
-/* What happens to rows of floats between products: finish, activations, layer norm, softmax, transposing. An output has the same
- * bits wherever it stands: at another address, in the body of a vector or in its tail. */
+/* What happens to rows of floats between products: finish, activations, layer norm, softmax, transposing. An output has
+ * the same bits wherever it stands: at another address, in the body of a vector or in its tail. */
 #include "checkasm.h"
 
 #include <float.h>
