@@ -127,7 +127,8 @@ def test_captions():
 
 def test_relations_exchanged_and_said_from_the_other_side():
     relation = Concept("relation", "circle", "red", place="left", what2="square", colour2="blue")
-    assert drawer.exchanged(relation) == Concept("relation", "square", "blue", place="left", what2="circle", colour2="red")
+    other = Concept("relation", "square", "blue", place="left", what2="circle", colour2="red")
+    assert drawer.exchanged(relation) == other
     assert drawer.turned_caption(relation) == "a blue square to the right of a red circle"
     for share, words in ((0, "to the left of"), (1, "to the right of")):
         assert all(words in drawer.caption(relation, random.Random(i), share) for i in range(40))
