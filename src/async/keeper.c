@@ -222,14 +222,15 @@ static void see_load(struct clipc__entry *entry) {
 
 static void unload(struct clipc__entry *entry) {
   clipc_registry *registry = entry->registry;
+  atomic_store(&entry->evict, true); /* until its memory is back, who wants some waits for that and evicts no other */
   atomic_store(&entry->state, CLIPC__UNLOADED);
   if (entry->engine.release) entry->engine.release(entry->engine.self);
   entry->engine = (clipc_engine){0};
   clipc__memory_trim();
-  atomic_store(&entry->evict, false);
   clipc_memory_release(entry->guard);
   clipc_memory_release(entry->more);
   entry->guard = entry->more = NULL;
+  atomic_store(&entry->evict, false);
   clipc__memory_look_again(registry->runtime);
   if (!atomic_load(&registry->closing)) atomic_fetch_add(&registry->counters.n_evictions, 1);
   atomic_store(&registry->attention, true); /* somebody may want it again */
@@ -248,8 +249,10 @@ static int64_t look_at_entry(struct clipc__entry *entry, int64_t now_ns, bool *o
   int state = atomic_load(&entry->state);
   if (state == CLIPC__LOADING && atomic_load(&entry->registry->closing)) clipc_task_cancel(entry->load_task);
   if (state == CLIPC__LOADED && n_seated == 0) unload(entry);
-  if (state == CLIPC__UNLOADED && n_seated == 0 && atomic_exchange(&entry->evict, false))
+  if (state == CLIPC__UNLOADED && n_seated == 0 && atomic_exchange(&entry->evict, false)) {
+    clipc__memory_look_again(entry->registry->runtime);
     atomic_store(&entry->registry->attention, true); /* what came meanwhile was not looked at */
+  }
   if (n_seated > 0 || state == CLIPC__LOADING || n_under_way > 0) *over = false;
   return next_ns;
 }

@@ -107,6 +107,11 @@ static bool entry_is_idle(const struct clipc__entry *entry) {
   return atomic_load(&entry->state) == CLIPC__LOADED;
 }
 
+/* Its memory comes back soon, or just has. */
+static bool entry_is_going(const struct clipc__entry *entry) {
+  return atomic_load(&entry->evict) && (atomic_load(&entry->state) == CLIPC__UNLOADED || entry_is_idle(entry));
+}
+
 bool clipc__registries_evict(clipc_runtime *runtime, const struct clipc__entry *except) {
   struct clipc__registries *registries;
   if (registries_of(&registries, runtime, NULL) != CLIPC_OK) return false;
@@ -116,8 +121,8 @@ bool clipc__registries_evict(clipc_runtime *runtime, const struct clipc__entry *
     const struct clipc__snapshot *snapshot = atomic_load(&registry->snapshot);
     for (size_t i = 0; snapshot && i < snapshot->n; i++) {
       struct clipc__entry *entry = snapshot->entries[i];
+      if (entry != except && entry_is_going(entry)) going = true;
       if (entry == except || !entry_is_idle(entry)) continue;
-      if (atomic_load(&entry->evict)) going = true;
       if (oldest && atomic_load(&entry->used_ns) >= atomic_load(&oldest->used_ns)) continue;
       clipc__registry_retain(registry);
       if (oldest) clipc__registry_release(oldest->registry);
