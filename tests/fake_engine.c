@@ -26,6 +26,7 @@ static void fake_release(void *self) {
   struct fake *fake = self;
   free(fake->touched);
   fake->touched = NULL;
+  if (fake->release_ms > 0) nanosleep(&(struct timespec){0, fake->release_ms * 1000000L}, NULL);
   atomic_fetch_add(&fake->n_released, 1);
 }
 

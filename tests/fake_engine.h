@@ -19,6 +19,7 @@ struct fake {
   atomic_int compute_status; /* of every computation */
   int chunks;                /* that a stream has */
   size_t touched_bytes;      /* that the loader takes and writes */
+  int release_ms;            /* how long it takes to go */
   /* what was asked */
   atomic_int n_loads, n_dropped, n_released, n_opened, n_closed, n_batches, n_calls, most_items;
   void *touched;

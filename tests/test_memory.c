@@ -72,6 +72,7 @@ static void test_least_recently_used_goes(void **state) {
   const char *keys[] = {"a", "b", "c", "d"};
   for (int i = 0; i < 4; i++) {
     fakes[i] = (struct fake){.expected_bytes = 400, .shared_bytes = 400, .worker_bytes = 50};
+    fakes[i].release_ms = 3; /* meanwhile no second one is sent away for the same claim */
     fake_add(i == 1 ? other : registry, keys[i], TEXTS, &fakes[i]);
   }
   assert_int_equal(wait_and_close(ask(registry, "a", "x")), CLIPC_OK);
