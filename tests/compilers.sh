@@ -8,7 +8,8 @@ trap 'rm -rf "$folder"' EXIT
 mkdir "$folder/deps"
 for name in stb cjson; do [ -e /usr/include/$name ] && ln -s /usr/include/$name "$folder/deps/$name"; done
 [ -e /usr/include/utf8proc.h ] && ln -s /usr/include/utf8proc.h "$folder/deps/utf8proc.h"
-for source in src/*.c src/*/*.c; do
+export cc flag folder
+printf '%s\n' src/*.c src/*/*.c | xargs -P 2 -n 12 sh -c 'for source; do
   "$cc" -std=c11 "$flag" -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror -Iinclude -Isrc -isystem "$folder/deps" \
-    -c "$source" -o "$folder/object.o" || exit 1
-done
+    -c "$source" -o "$folder/$$.o" || exit 1
+done' sh || exit 1
