@@ -326,7 +326,7 @@ typedef struct clipc_conversion {
  * time, a piece of it at most.
  *   folder   as of clipc_model_open; its tensors are checked by name, shape and type first
  *   out      a folder that is not there yet, or empty; it appears when all of it is on the disk. What ends the process
- *            before that leaves a hidden folder beside it (".clipc-...")
+ *            before that leaves a hidden folder beside it (".NAME.clipc-0.tmp"), which the next one takes over
  *   options  NULL = defaults
  *   made     [out] may be NULL
  * Returns CLIPC_OK; as clipc_model_open; _IO (out is there, or cannot be written), _UNSUPPORTED (one tower of a folder

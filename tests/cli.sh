@@ -190,6 +190,8 @@ run pack -m "$model" --precision int8 --tower image -o packed.clipc
 that "pack says the fingerprint" has out "fingerprint ${fingerprint%f32}int8"
 run inspect -m packed.clipc
 that "a packed file has the folder's" has out "${fingerprint%f32}int8"
+run inspect -m packed.clipc --tensors -f json
+refused "the tensors of a packed file" "packed.clipc: is a packed file, and only folders have tensors to list"
 run inspect -m "$model" --reference openai
 that "other pixels, another space" [ "$(grep -c "${fingerprint%:f32}" out)" = 0 ]
 rm -f packed.clipc vectors.npy vectors.npy.json
@@ -256,7 +258,7 @@ run embed -m "in shards ü" --image "$one" --text "a red circle"
 mv out from_shards
 run embed -m half --image "$one" --text "a red circle"
 that "shards give the same vectors" cmp out from_shards
-run convert -m "$model" -o eyes --towers image
+run convert -m "$model" -o eyes --tower image
 fine "convert one tower"
 run embed -m eyes --image "$one"
 mv out from_tower

@@ -383,6 +383,30 @@ static void without_safetensors_there_are_other_ways(void **state) {
   assert_string_equal(found, room.path);
 }
 
+/* What is no CLIP is refused before its weights are fetched. */
+static void another_architecture_is_refused(void **state) {
+  (void)state;
+  static const char bert[] = "{\"architectures\":[\"BertModel\"],\"model_type\":\"bert\",\"hidden_size\":8}";
+  static const char *const others[] = {"{\"hidden_size\":8}", "{\"model_type\":\"clip\"}", "not even JSON"};
+  const struct hub_file *large = &room.files[ROOM_LARGE];
+  struct hub_file files[2] = {{large->name, large->data, large->n_bytes, true}, {"config.json", NULL, 0, false}};
+  for (size_t i = 0; i <= COUNT(others); i++) {
+    files[1].data = (const uint8_t *)(i == 0 ? bert : others[i - 1]);
+    files[1].n_bytes = strlen((const char *)files[1].data);
+    room_serve(files, 2);
+    if (i > 0) {
+      assert_pulled("org/model", .cache = room_in(i == 1 ? "some" : i == 2 ? "clip" : "odd"));
+      continue;
+    }
+    assert_refused(CLIPC_E_UNSUPPORTED, "org/model: its config.json says model_type \"bert\"", "org/model",
+                   .folder = room_in("bert"));
+    assert_refused(CLIPC_E_UNSUPPORTED, "model_type", "org/model", .cache = room_in("bert cache"));
+    assert_false(clipc__is_folder(room_in("bert")));
+    assert_true(hub_server_sent(room.server) < large->n_bytes);
+  }
+  room_serve(NULL, 0);
+}
+
 static void two_at_once_do_the_work_once(void **state) {
   (void)state;
   clipc_pull *pulls[6];
@@ -495,6 +519,7 @@ int main(void) {
       TEST(those_who_ask_too_often_wait),
       TEST(a_stall_is_noticed),
       TEST(without_safetensors_there_are_other_ways),
+      TEST(another_architecture_is_refused),
       TEST(two_at_once_do_the_work_once),
       TEST(cancelling_leaves_nothing_under_its_name),
       TEST(disks_that_refuse_are_named),

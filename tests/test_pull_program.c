@@ -64,6 +64,17 @@ static void it_pulls_and_finds(void **state) {
   assert_true(strlen(a) > 100);
   assert_string_equal(a, b);
   free(a), free(b);
+  const char *const convert[] = {"convert", "-m", "org/tiny", "-o", room_in("converted"), NULL};
+  const char *const inspect[] = {"inspect", "org/tiny", NULL};
+  assert_int_equal(room_run(convert, "out"), 0);
+  assert_int_equal(room_run(inspect, "out"), 0);
+  const char *const absent[][5] = {{"embed", "-m", "org/none", "--text", "a"},
+                                   {"convert", "-m", "org/none", "-o", "x"}};
+  for (size_t i = 0; i < COUNT(absent); i++) {
+    const char *const words[] = {absent[i][0], absent[i][1], absent[i][2], absent[i][3], absent[i][4], NULL};
+    assert_int_equal(room_run(words, "out"), 2);
+    assert_non_null(strstr(complaints(), "org/none: there is no such folder or file, nor a model of that name"));
+  }
   const char *const offline[] = {"pull", "org/tiny", "--offline", NULL}, *const bad[] = {"pull", "ViT-B-33", NULL};
   assert_int_equal(room_run(offline, "out"), 0);
   assert_int_equal(room_run(bad, "out"), 2);
@@ -89,7 +100,7 @@ static long read_peak_kib(pid_t process) {
 
 static void a_large_file_needs_little_memory(void **state) {
   (void)state;
-  size_t n = (size_t)(getenv("CLIPC_LONG") ? 200 : 64) << 20;
+  size_t n = (size_t)(test_full_sizes() ? 200 : 50) << 20;
   uint8_t *data = malloc(n);
   for (size_t i = 0; i < n; i++) data[i] = (uint8_t)(i * 7 + i / 251 + i / 65537);
   struct hub_file files[ROOM_FILES];

@@ -60,8 +60,8 @@ class Progress:
 
 
 def pictures_of(folder):
-    """The pictures directly in a folder as clipc picks them: by their endings, sorted by the bytes of their names. Fails
-    where there are none."""
+    """The pictures directly in a folder as clipc picks them: by their endings, sorted by the bytes of their names.
+    Fails where there are none."""
     names = [name for name in os.listdir(folder) if name[0] != "." and
              any(name.lower().endswith(ending) and len(name) > len(ending) for ending in ENDINGS)]
     paths = [os.path.join(folder, name) for name in sorted(names, key=os.fsencode)]

@@ -23,7 +23,8 @@ import sys
 try:
     import numpy as np
 except ImportError:
-    sys.exit("compare.py: needs numpy: python3 -m pip install numpy")
+    print("compare.py: needs numpy: python3 -m pip install numpy", file=sys.stderr)
+    sys.exit(2)
 
 import compare_layers
 import compare_plots
@@ -150,7 +151,8 @@ def report_of(args, about, reference, inputs, precisions):
     beyond = judge(inputs, args.threshold, args.pixel_threshold, args.min_cosine)
     return {"clipc": about["version"], "reference": reference.name, "model": args.model,
             "thresholds": {"f32": args.threshold, "pixels": args.pixel_threshold, "min_cosine": args.min_cosine},
-            "summary": [row for row in rows if row], "layers": compare_layers.summary(inputs, precisions), "within": not beyond, "beyond": beyond, "inputs": inputs}
+            "summary": [row for row in rows if row], "layers": compare_layers.summary(inputs, precisions),
+            "within": not beyond, "beyond": beyond, "inputs": inputs}
 
 
 def as_lines(report):

@@ -89,7 +89,8 @@ def as_lines(rows):
         precisions = list(dict.fromkeys(row["precision"] for row in ours))
         if not ours:
             continue
-        lines.append(f"{kind} layers, worst of {ours[0]['n']}: greatest difference, |a - b| / |b|, least cosine of a token")
+        lines.append(f"{kind} layers, worst of {ours[0]['n']}: greatest difference, |a - b| / |b|, least cosine of a "
+                     "token")
         lines.append("layer" + "".join(f"  {precision:^32}" for precision in precisions).rstrip())
         for layer in range(1 + max(row["layer"] for row in ours)):
             values = [row for row in ours if row["layer"] == layer]

@@ -24,7 +24,8 @@ import sys
 try:
     import numpy  # noqa: F401
 except ImportError:
-    sys.exit("convert.py: needs numpy: python3 -m pip install numpy")
+    print("convert.py: needs numpy: python3 -m pip install numpy", file=sys.stderr)
+    sys.exit(2)
 
 from clipc_convert import names, network as networks
 from clipc_convert.errors import Failed, Refused

@@ -5,8 +5,8 @@
     ids(text)             token ids without padding
     embed_image(path)     float32 [dimension] of length 1
     embed_text(text)      the same of a sentence
-    layers_image(path)    float32 [layers, tokens, width]: what the first block is given, and what each block leaves; None
-                          where the network has no blocks in a row
+    layers_image(path)    float32 [layers, tokens, width]: what the first block is given, and what each block leaves;
+                          None where the network has no blocks in a row
     layers_text(text)     the same of a sentence; there may be pads behind its tokens
 """
 from __future__ import annotations

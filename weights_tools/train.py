@@ -38,7 +38,8 @@ try:
     import numpy  # noqa: F401
     import PIL  # noqa: F401
 except ImportError as missing:
-    sys.exit(f"train.py: needs {missing.name}: python3 -m pip install '.[train]'")
+    print(f"train.py: needs {missing.name}: python3 -m pip install '.[train]'", file=sys.stderr)
+    sys.exit(2)
 
 from clipc_program import Failed, Progress, default_program, shown, tool_parser
 from clipc_train import checkpoint, curves, data, folder, measure, readme, recipe

@@ -30,8 +30,8 @@ except ImportError:
     print("zero_shot.py: needs numpy: python3 -m pip install numpy", file=sys.stderr)
     sys.exit(2)
 
-from clipc_program import (Clipc, Failed, Progress, add_tool_options, lines_of, pictures_of, run_tool, shown, tool_parser,
-                           whole, write_report)
+from clipc_program import (Clipc, Failed, Progress, add_tool_options, lines_of, pictures_of, run_tool, shown,
+                           tool_parser, whole, write_report)
 
 DEFAULT_TEMPLATE = "a photo of a {}"
 Tree = collections.namedtuple("Tree", "folders names pictures classes")  # classes: of each picture, its class's place

@@ -4,7 +4,6 @@
 #include "async/pull.h"
 #include "base/sha256.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,6 +177,10 @@ static int pull_requests_stage(clipc_task *task, struct clipc_pull *pull, clipc_
                                pull->endpoint, pull->name.repository);
   int status = !fits ? CLIPC_E_LIMIT : pull_get(task, pull, pull->name.repository, &why);
   if (status == CLIPC_WAITING || status == CLIPC_YIELDING) return status;
+  if (status == CLIPC_E_NO_MEMORY || status == CLIPC_E_NETWORK || status == CLIPC_E_CANCELLED) {
+    *error = why; /* nothing is known then; another refusal says that there are no requests */
+    return status;
+  }
   uint64_t number = status == CLIPC_OK ? clipc__pull_conversion(clipc__fetch_body(pull->fetch), &pull->allocator) : 0;
   pull->asked_conversion = true;
   if (number == 0) return pull_try_equal(pull, error);
@@ -190,15 +193,6 @@ static int pull_requests_stage(clipc_task *task, struct clipc_pull *pull, clipc_
 }
 
 /* ---- the lock and the places of the files */
-
-static bool pull_is_empty(const char *folder) {
-  DIR *names = opendir(folder);
-  bool empty = true;
-  for (struct dirent *name; names && (name = readdir(names)) != NULL;)
-    empty &= strcmp(name->d_name, ".") == 0 || strcmp(name->d_name, "..") == 0;
-  if (names) closedir(names);
-  return empty;
-}
 
 /* Keeps the path in scratch; false: no memory. */
 static bool pull_keep(char **out, const struct clipc_pull *pull, bool fits) {
@@ -315,7 +309,7 @@ static int pull_lock_stage(clipc_task *task, struct clipc_pull *pull, clipc_erro
     int slept = clipc_task_sleep_until(task, clipc_runtime_now_ns(pull->runtime) + PULL_LOCK_MS * PULL_MS);
     return slept == CLIPC_OK ? CLIPC_YIELDING : slept;
   }
-  pull->in_place = pull->folder && clipc__is_folder(pull->folder) && !pull_is_empty(pull->folder);
+  pull->in_place = pull->folder && clipc__is_folder(pull->folder) && !clipc__is_empty_folder(pull->folder);
   pull->stage = PULL_FILES;
   status = pull_place_files(pull, error);
   return status == CLIPC_OK ? CLIPC_YIELDING : (int)status;
@@ -323,12 +317,19 @@ static int pull_lock_stage(clipc_task *task, struct clipc_pull *pull, clipc_erro
 
 /* ---- files */
 
+/* Files that may be fetched now: Hugging Face's configuration alone, until it has said that this is a CLIP. */
+static size_t pull_n_open(const struct clipc_pull *pull) {
+  bool decides = strcmp(pull->files[0].entry->name, CLIPC__PULL_CONFIG) == 0 &&
+                 !clipc__pull_list_has(&pull->list, "open_clip_config.json");
+  return decides && !pull->in_place && !pull->config_seen ? 1 : pull->n_files;
+}
+
 static int pull_files_stage(clipc_task *task, struct clipc_pull *pull, clipc_error *error) {
   int n_active = 0;
-  size_t n_done = 0;
+  size_t n_done = 0, n_open = pull_n_open(pull);
   bool more = false;
   int64_t wake_ns = INT64_MAX;
-  for (size_t i = 0; i < pull->n_files; i++) {
+  for (size_t i = 0; i < n_open; i++) {
     struct clipc__pull_file *file = &pull->files[i];
     if (file->state != CLIPC__PULL_FILE_DONE && (file->state != CLIPC__PULL_FILE_NEW || n_active < pull->n_parallel)) {
       n_active++;
@@ -338,6 +339,11 @@ static int pull_files_stage(clipc_task *task, struct clipc_pull *pull, clipc_err
       if (file->state == CLIPC__PULL_FILE_RESTING && file->wake_ns < wake_ns) wake_ns = file->wake_ns;
     }
     n_done += file->state == CLIPC__PULL_FILE_DONE;
+  }
+  if (n_open < pull->n_files && n_done == n_open) {
+    int status = clipc__pull_check_config(pull->files[0].final, pull->name.repository, &pull->allocator, error);
+    pull->config_seen = true;
+    return status == CLIPC_OK ? CLIPC_YIELDING : status;
   }
   atomic_store(&pull->n_done, n_done);
   if (n_done == pull->n_files) pull->stage = PULL_FINISH;

@@ -10,6 +10,7 @@
 
 enum { CLIPC__PULL_NAME = 224, CLIPC__PULL_PATH = 1024, CLIPC__PULL_HASH = 65, CLIPC__PULL_INDEX_BYTES = 16 << 20 };
 #define CLIPC__PULL_INDEX "model.safetensors.index.json"
+#define CLIPC__PULL_CONFIG "config.json"
 
 /* ---- names (pull_names.c) */
 struct clipc__pull_name {
@@ -43,6 +44,9 @@ CLIPC_PRIVATE clipc_status clipc__pull_list_folder(struct clipc__pull_list *list
                                                    clipc_error *error);
 /* Keeps those that are wanted; false where there are no weights in safetensors among them. */
 CLIPC_PRIVATE bool clipc__pull_list_choose(struct clipc__pull_list *list, bool open_clip, int towers);
+/* _UNSUPPORTED where a config.json says that it is of no CLIP; all else is left to who opens the folder. */
+CLIPC_PRIVATE clipc_status clipc__pull_check_config(const char *path, const char *repository,
+                                                    const clipc_allocator *allocator, clipc_error *error);
 CLIPC_PRIVATE void clipc__pull_list_free(struct clipc__pull_list *list);
 /* The number of the open request that the hub's converter made; 0 = none. */
 CLIPC_PRIVATE uint64_t clipc__pull_conversion(const struct clipc__bytes *json, const clipc_allocator *allocator);
@@ -124,7 +128,7 @@ struct clipc_pull {
   char path[CLIPC__PULL_PATH], scratch[CLIPC__PULL_PATH]; /* scratch: the task's, for one path or URL at a time */
   struct clipc__pull_name name;
   int towers, n_parallel, n_retries, stall_s;
-  bool offline, in_place, is_there, asked_conversion, sha_instructions;
+  bool offline, in_place, is_there, asked_conversion, sha_instructions, config_seen;
   int stage;
   struct clipc__pull_list list;
   struct clipc__pull_file *files;

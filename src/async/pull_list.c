@@ -17,6 +17,8 @@ static const char *const pull_text_names[] = {"tokenizer.json",
                                               "merges.txt",
                                               "bpe_simple_vocab_16e6.txt",
                                               NULL};
+static const char *const pull_model_types[] = {"clip", "clip_text_model", "clip_vision_model", NULL};
+enum { PULL_CONFIG_BYTES = 4 << 20 };
 static const char *const pull_config_names[] = {"config.json", "open_clip_config.json", NULL};
 static const char *const pull_weight_names[] = {"model.safetensors", CLIPC__PULL_INDEX, "open_clip_model.safetensors",
                                                 "open_clip_pytorch_model.safetensors", NULL};
@@ -245,7 +247,7 @@ bool clipc__pull_list_has(const struct clipc__pull_list *list, const char *name)
 bool clipc__pull_list_choose(struct clipc__pull_list *list, bool open_clip, int towers) {
   const char *weights = NULL;
   bool whole = clipc__pull_list_has(list, "model.safetensors"), index = clipc__pull_list_has(list, CLIPC__PULL_INDEX);
-  bool hf = clipc__pull_list_has(list, "config.json") && (whole || index);
+  bool hf = clipc__pull_list_has(list, CLIPC__PULL_CONFIG) && (whole || index);
   if (clipc__pull_list_has(list, "open_clip_config.json")) {
     if (clipc__pull_list_has(list, "open_clip_model.safetensors"))
       weights = "open_clip_model.safetensors";
@@ -266,5 +268,33 @@ bool clipc__pull_list_choose(struct clipc__pull_list *list, bool open_clip, int 
     if (wanted) list->entries[n++] = list->entries[i];
   }
   list->n = n;
+  for (size_t i = 1; i < n; i++) /* first, since it tells whether the rest is wanted */
+    if (strcmp(list->entries[i].name, CLIPC__PULL_CONFIG) == 0) {
+      struct clipc__pull_entry entry = list->entries[i];
+      list->entries[i] = list->entries[0];
+      list->entries[0] = entry;
+    }
   return true;
+}
+
+clipc_status clipc__pull_check_config(const char *path, const char *repository, const clipc_allocator *allocator,
+                                      clipc_error *error) {
+  char type[64] = "";
+  struct clipc__file file;
+  size_t n = 0;
+  clipc_status status = clipc__file_open(&file, path, false, PULL_CONFIG_BYTES, allocator, error);
+  if (status != CLIPC_OK) return status;
+  struct clipc__json json = {.data = file.data, .n_bytes = file.n_bytes, .text.allocator = *allocator};
+  bool ok = clipc__utf8_valid(file.data, file.n_bytes) && clipc__json_open(&json, '{');
+  while (ok && clipc__json_more(&json, '}', &n)) {
+    ok = clipc__json_key(&json);
+    bool is_type = ok && clipc__json_text_is(&json, "model_type");
+    ok = ok && (is_type ? pull_read_text(&json, type, sizeof type) : clipc__json_skip(&json, 2));
+  }
+  clipc__bytes_free(&json.text);
+  clipc__file_close(&file);
+  if (json.no_memory) return clipc__no_memory(error, path);
+  if (!ok || json.trouble != NULL || type[0] == '\0' || pull_is_one_of(type, pull_model_types)) return CLIPC_OK;
+  return clipc__fail(error, CLIPC_E_UNSUPPORTED,
+                     "%.120s: its config.json says model_type \"%s\", and clipc runs CLIP alone", repository, type);
 }

@@ -79,6 +79,7 @@ CLIPC_PRIVATE void clipc__file_close(struct clipc__file *file);
 /* What was read of a mapped file need not stay in memory; it is read again where it is looked at. */
 CLIPC_PRIVATE void clipc__file_rest(const struct clipc__file *file);
 CLIPC_PRIVATE bool clipc__is_folder(const char *path);
+CLIPC_PRIVATE bool clipc__is_empty_folder(const char *path); /* false also where it cannot be read */
 CLIPC_PRIVATE bool clipc__is_file(const char *path);
 /* folder/name in memory of the allocator (clipc__free it); NULL when there is none. */
 CLIPC_PRIVATE char *clipc__path_join(const clipc_allocator *allocator, const char *folder, const char *name);

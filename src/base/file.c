@@ -2,6 +2,7 @@
  * Only regular files are opened: a pipe or a device could block or never end. */
 #include "base/base.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -75,6 +76,16 @@ void clipc__file_rest(const struct clipc__file *file) {
 #else
   (void)file;
 #endif
+}
+
+bool clipc__is_empty_folder(const char *path) {
+  DIR *folder = opendir(path);
+  if (folder == NULL) return false;
+  size_t n = 0;
+  for (struct dirent *entry; n == 0 && (entry = readdir(folder)) != NULL;)
+    n += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+  closedir(folder);
+  return n == 0;
 }
 
 bool clipc__is_folder(const char *path) {

@@ -1,6 +1,7 @@
 /* clipc convert: a model folder as a new folder: other types of weights, shards, one tower alone.
  * In: a folder with safetensors. Out: a folder of the same kind, which appears when all of it is there. Ctrl-C, and
  * being told to end, leave nothing behind. */
+#include "cli/hub.h"
 #include "cli/options.h"
 #include "cli/output.h"
 #include "cli/progress.h"
@@ -16,10 +17,11 @@ static const char *const towers[] = {"all", "image", "text", NULL};
 
 /* "precision" here is that of the files, so the shared options of models would mislead. */
 static const struct cli_option own_options[] = {
-    {MODEL, 'm', "model", "FOLDER", "a folder as Hugging Face or open_clip publish it, with safetensors"},
+    {MODEL, 'm', "model", "MODEL",
+     "a folder as Hugging Face or open_clip publish it, with safetensors, or what clipc pull was given"},
     {OUT, 'o', "out", "DIR", "the new folder; it must not be there yet, or be empty"},
     {TYPE, 0, "precision", "NAME", "type of the weights: f32, f16, bf16, or same [same]"},
-    {TOWER, 0, "towers", "NAME", "all, or of a Hugging Face folder one alone: image or text [all]"},
+    {TOWER, 0, "tower", "NAME", "all, or of a Hugging Face folder one alone: image or text [all]"},
     {SHARD_BYTES, 0, "shard-bytes", "N", "bytes of weights in one file at most, with an index [one file]"},
     {0},
 };
@@ -59,7 +61,7 @@ static int convert(const struct cli_command *command, struct job *job) {
   clipc_status status = clipc_convert(job->folder, job->out, &job->options, &made, &error);
   cli_progress_clear(&progress);
   if (status == CLIPC_OK) return report(job->out, &made);
-  cli_complain("%s", error.message);
+  cli_hub_complain(job->folder, &error);
   return status == CLIPC_E_CANCELLED ? CLI_STOPPED : CLI_FAILED;
 }
 
@@ -67,12 +69,12 @@ static bool own_option(const struct cli_command *command, void *context, int id,
   struct job *job = context;
   int choice = 0;
   switch (id) {
-  case MODEL: job->folder = value; return true;
+  case MODEL: job->folder = cli_hub_model(value); return true;
   case OUT: job->out = value; return true;
   case TYPE:
     if ((choice = cli_choice(command, "precision", value, types)) >= 0) job->options.type = (clipc_weights_type)choice;
     return choice >= 0;
-  case TOWER: return (job->options.towers = cli_choice(command, "towers", value, towers)) >= 0;
+  case TOWER: return (job->options.towers = cli_choice(command, "tower", value, towers)) >= 0;
   case SHARD_BYTES: return cli_number(command, "shard-bytes", value, 1, INT64_MAX, &job->options.shard_bytes);
   default: cli_usage_error(command, "what is \"%s\"? The folders are given as -m DIR -o DIR", value); return false;
   }
@@ -87,13 +89,13 @@ static int run(const struct cli_command *command, int argc, char **argv) {
 const struct cli_command cli_convert = {
     .name = "convert",
     .summary = "a model folder to a new one: f16, shards, one tower",
-    .usage = "-m DIR -o DIR [--precision f32|f16|bf16] [--towers image|text] [--shard-bytes N]",
+    .usage = "-m DIR -o DIR [--precision f32|f16|bf16] [--tower image|text] [--shard-bytes N]",
     .details =
         "Tensor names, configuration and tokeniser stay; transformers and open_clip read the new folder too. What a\n"
         "type cannot hold is refused by its tensor. One piece of a tensor is in memory at a time. For a file that\n"
         "opens at once there is clipc pack; .pt and .bin files are converted by weights_tools/convert.py.\n",
     .examples = "clipc convert -m models/tiny -o tiny-f16 --precision f16\n"
-                "clipc convert -m ViT-L-14 -o ViT-L-14-image --towers image --shard-bytes 500000000\n",
+                "clipc convert -m ViT-L-14 -o ViT-L-14-image --tower image --shard-bytes 500000000\n",
     .options = own_options,
     .run = run,
 };

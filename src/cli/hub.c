@@ -107,12 +107,27 @@ void cli_hub_free(struct cli_hub *hub) {
   free(hub->token);
 }
 
+/* CLIPC_E_IO: a name that can be pulled, and is not in the cache. */
+static clipc_status hub_find(char *found, size_t n_bytes, const char *given) {
+  struct cli_hub hub;
+  clipc_status status = CLIPC_E_INVALID;
+  cli_hub_read(&hub);
+  if (hub.cache != NULL) status = clipc_pull_find(found, n_bytes, given, NULL, hub.cache, NULL);
+  cli_hub_free(&hub);
+  return status;
+}
+
 const char *cli_hub_model(const char *given) {
   static char found[4096];
-  if (access(given, F_OK) == 0) return given;
-  struct cli_hub hub;
-  cli_hub_read(&hub);
-  bool is_there = hub.cache != NULL && clipc_pull_find(found, sizeof found, given, NULL, hub.cache, NULL) == CLIPC_OK;
-  cli_hub_free(&hub);
-  return is_there ? found : given;
+  return access(given, F_OK) != 0 && hub_find(found, sizeof found, given) == CLIPC_OK ? found : given;
+}
+
+void cli_hub_complain(const char *given, const clipc_error *error) {
+  char found[1024];
+  if (error->status == CLIPC_E_IO && access(given, F_OK) != 0 && hub_find(found, sizeof found, given) == CLIPC_E_IO)
+    cli_complain("%s: there is no such folder or file, nor a model of that name in the hub's cache; clipc pull gets "
+                 "models by name",
+                 given);
+  else
+    cli_complain("%s", error->message);
 }

@@ -16,4 +16,7 @@ void cli_hub_free(struct cli_hub *hub);
  * name; given itself when it is neither. Until the next call. */
 const char *cli_hub_model(const char *given);
 
+/* Complains that it could not be opened; of a name that is nowhere, how to get it. */
+void cli_hub_complain(const char *given, const clipc_error *error);
+
 #endif

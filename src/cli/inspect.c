@@ -1,5 +1,6 @@
 /* clipc inspect: what a model is, how its pictures are prepared, its fingerprint; and the tensors of a folder.
  * In: a model folder or a packed file. Out: aligned lines for people, or one JSON object. */
+#include "cli/hub.h"
 #include "cli/options.h"
 #include "cli/writers.h"
 
@@ -345,6 +346,11 @@ static int inspect(const struct cli_command *command, const struct job *job) {
   clipc_error error = {0};
   struct cli_output output;
   if (!cli_model_open(&model, command, &job->model, job->tower)) return CLI_FAILED;
+  if (job->tensors && clipc_model_packing(model) != NULL) { /* before anything is written */
+    cli_complain("%s: is a packed file, and only folders have tensors to list", job->model.folder);
+    clipc_model_close(model);
+    return CLI_FAILED;
+  }
   if (clipc_model_fingerprint(model, fingerprint, &error) != CLIPC_OK) {
     cli_complain("%s", error.message);
     clipc_model_close(model);
@@ -368,7 +374,7 @@ static bool own_option(const struct cli_command *command, void *context, int id,
   case TENSORS: job->tensors = true; break;
   case TOWER: return (job->tower = cli_choice(command, "tower", value, towers)) >= 0;
   case FORMAT: return (job->format = cli_choice(command, "format", value, formats)) >= 0;
-  default: job->model.folder = value; /* there is nothing else that it could be */
+  default: job->model.folder = cli_hub_model(value); /* there is nothing else that it could be */
   }
   return true;
 }

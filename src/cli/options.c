@@ -338,6 +338,6 @@ bool cli_model_open(clipc_model **out, const struct cli_command *command, const 
   options.towers = towers;
   clipc_error error = {0};
   if (clipc_model_open(out, model->folder, &options, &error) == CLIPC_OK) return true;
-  cli_complain("%s", error.message);
+  cli_hub_complain(model->folder, &error);
   return false;
 }

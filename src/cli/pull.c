@@ -145,7 +145,8 @@ const struct cli_command cli_pull = {
                "With --include, files of the tokeniser or the preprocessing are left out, and of weights in several\n"
                "files those that the tower does not need; a single file comes whole (clipc pack --tower shrinks it).\n"
                "HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE are obeyed; the cache is the one of\n"
-               "Python's programs, and -m NAME finds what either has put there.\n",
+               "Python's programs, and -m NAME finds the main revision that either has put there; of another\n"
+               "revision give the printed path.\n",
     .examples = "clipc pull openai/clip-vit-base-patch32\n"
                 "clipc embed -m openai/clip-vit-base-patch32 --text \"a cat\"\n"
                 "clipc pull ViT-B-32::laion2b_s34b_b79k -o ViT-B-32\n",

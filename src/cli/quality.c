@@ -142,7 +142,7 @@ static void compare_neighbours(struct job *job) {
   size_t *expected = cli_allocate(job->n, sizeof *expected), *found = cli_allocate(job->n, sizeof *found);
   struct cli_progress progress;
   cli_progress_start(&progress, "neighbours", n_queries);
-  for (size_t q = 0; q < n_queries; q++) {
+  for (size_t q = 0; q < n_queries && !cli_was_stopped(); q++) {
     size_t query = q * job->n / n_queries; /* spread over all */
     neighbours_of(job, 0, query, scores, expected, n_nearest);
     for (int p = 1; p < N_PRECISIONS; p++) {
@@ -318,6 +318,7 @@ static int measure(const struct cli_command *command, struct job *job) {
   }
   for (int p = 1; p < N_PRECISIONS; p++) compare_vectors(job, p);
   compare_neighbours(job);
+  if (cli_was_stopped()) return CLI_STOPPED;
   if (!time_towers(job)) return CLI_FAILED;
   struct cli_output output;
   cli_output_open(&output, NULL);

@@ -369,16 +369,6 @@ static size_t convert_parent(const char *path) {
   return n;
 }
 
-static bool convert_is_empty(const char *path) {
-  DIR *folder = opendir(path);
-  if (folder == NULL) return false;
-  size_t n = 0;
-  for (struct dirent *entry; n == 0 && (entry = readdir(folder)) != NULL;)
-    n += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
-  closedir(folder);
-  return n == 0;
-}
-
 static void convert_empty(int descriptor) {
   int copy = dup(descriptor);
   DIR *folder = copy < 0 ? NULL : fdopendir(copy);
@@ -411,7 +401,7 @@ static int convert_take_folder(const char *path) {
 static clipc_status convert_make_folder(struct convert_job *job) {
   struct stat info;
   if (*job->to == '\0') return convert_failed(job, ENOENT);
-  if (lstat(job->to, &info) == 0 && !(S_ISDIR(info.st_mode) && convert_is_empty(job->to)))
+  if (lstat(job->to, &info) == 0 && !(S_ISDIR(info.st_mode) && clipc__is_empty_folder(job->to)))
     return clipc__fail(job->error, CLIPC_E_IO, "%s: is there already; a conversion makes a new folder", job->to);
   size_t n = convert_parent(job->to), n_name = strcspn(job->to + n, "/"), n_bytes = n + 256;
   char *path = clipc__alloc(&job->opener->allocator, n_bytes, 1);

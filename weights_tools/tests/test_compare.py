@@ -337,6 +337,13 @@ def test_missing_libraries_are_named(capsys, monkeypatch):
             references.make(library, MODEL)
 
 
+@pytest.mark.parametrize("tool", ("compare", "convert", "train", "zero_shot"))
+def test_without_numpy_a_sentence_says_so(tool):
+    code = f"import sys; sys.modules['numpy'] = None; sys.path.insert(0, {str(TOOLS)!r}); import {tool}"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 2 and run.stderr.startswith(f"{tool}.py: needs numpy: ")
+
+
 def test_the_reference_is_what_the_folder_is(tmp_path):
     assert references.choose(MODEL) == "transformers"
     (tmp_path / "open_clip_config.json").write_text("{}")
