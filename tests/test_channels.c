@@ -261,6 +261,67 @@ static void who_gives_up_is_passed_over(clipc_runtime *runtime) {
   }
 }
 
+/* One who takes a single message, and then waits for what the sender that stands in line has to say. */
+struct told {
+  int at, value;
+  clipc_channel *channel;
+  clipc_oneshot *oneshot;
+};
+static int send_and_tell(clipc_task *task, void *frame) {
+  struct told *f = frame;
+  int status = CLIPC_OK;
+  CLIPC_TASK_BEGIN(f);
+  CLIPC_AWAIT(f, status, clipc_channel_send(task, f->channel, &f->value));
+  if (status == CLIPC_OK) status = (int)clipc_oneshot_send(f->oneshot, &f->value);
+  CLIPC_TASK_END(f, status);
+}
+static int take_and_listen(clipc_task *task, void *frame) {
+  struct told *f = frame;
+  int status = CLIPC_OK;
+  CLIPC_TASK_BEGIN(f);
+  CLIPC_AWAIT(f, status, clipc_channel_receive(task, f->channel, &f->value));
+  if (status != CLIPC_OK) return status;
+  CLIPC_AWAIT(f, status, clipc_oneshot_receive(task, f->oneshot, &f->value));
+  CLIPC_TASK_END(f, status);
+}
+static int take_of_both(clipc_task *task, void *frame) { /* of a second channel, too, in the same turn */
+  struct told *f = frame;
+  int value;
+  (void)task;
+  assert_int_equal(clipc_channel_try_receive(f->channel, &value), CLIPC_OK);
+  assert_int_equal(clipc_channel_try_receive(((struct told *)frame + 1)->channel, &value), CLIPC_OK);
+  return CLIPC_OK;
+}
+
+static void room_is_told_of(clipc_runtime *runtime) {
+  static const clipc_task_kind teller_kind = {
+      .name = "teller", .run = send_and_tell, .frame_bytes = sizeof(struct told)};
+  static const clipc_task_kind listener_kind = {
+      .name = "listener", .run = take_and_listen, .frame_bytes = sizeof(struct told)};
+  static const clipc_task_kind both_kind = {
+      .name = "both", .run = take_of_both, .frame_bytes = 2 * sizeof(struct told)};
+  for (int round = 0; round < 3; round++) { /* who makes room: a task, a thread from outside, a task in two channels */
+    struct told told[2] = {{0}};
+    clipc_task *tellers[2];
+    for (int i = 0; i < 2; i++) {
+      told[i].channel = open_channel(sizeof(int), 10, NULL);
+      assert_int_equal(clipc_oneshot_open(&told[i].oneshot, runtime, sizeof(int), NULL), CLIPC_OK);
+      while (clipc_channel_try_send(told[i].channel, &told[i].value) == CLIPC_OK) told[i].value++;
+      tellers[i] = test_task_start(runtime, &teller_kind, &told[i]);
+      assert_int_equal(clipc_task_wait(tellers[i], 5, NULL, NULL), CLIPC_E_TIMED_OUT); /* it stands in line */
+    }
+    if (round == 2) assert_int_equal(test_task_finish(test_task_start(runtime, &both_kind, told)), CLIPC_OK);
+    for (int i = 0; i < 2; i++) {
+      int value = -1;
+      if (round == 0) assert_int_equal(test_task_finish(test_task_start(runtime, &listener_kind, &told[i])), CLIPC_OK);
+      if (round == 1) assert_int_equal(clipc_channel_try_receive(told[i].channel, &value), CLIPC_OK);
+      assert_int_equal(test_task_finish(tellers[i]), CLIPC_OK);
+      if (round > 0) clipc_oneshot_drop_receiver(told[i].oneshot);
+      clipc_channel_close_sender(told[i].channel), clipc_channel_close_receiver(told[i].channel);
+    }
+  }
+}
+
 /* ---- select */
 
 struct chooser {
@@ -438,6 +499,7 @@ static void threads_send(clipc_runtime *runtime) {
 EACH(nothing_is_lost)
 EACH(receiver_goes)
 EACH(who_gives_up_is_passed_over)
+EACH(room_is_told_of)
 EACH(select_is_fair)
 EACH(select_with_a_timer)
 EACH(oneshots)
@@ -452,6 +514,7 @@ int main(void) {
       cmocka_unit_test(test_nothing_is_lost),
       cmocka_unit_test(test_receiver_goes),
       cmocka_unit_test(test_who_gives_up_is_passed_over),
+      cmocka_unit_test(test_room_is_told_of),
       cmocka_unit_test(test_select_is_fair),
       cmocka_unit_test(test_select_with_a_timer),
       cmocka_unit_test(test_oneshots),

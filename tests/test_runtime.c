@@ -467,10 +467,25 @@ static void somebody_watches_the_timers(void **state) {
 
 static void write_nothing(void *context, const char *line) { (void)context, (void)line; }
 
-static int be_child(clipc_runtime **runtimes, clipc_task *task, clipc_session *session, const float *expected,
-                    size_t n) {
+/* What is asked of the parent's registry is over at once. */
+static bool is_refused(clipc_registry *registry) {
+  const clipc_input input = {CLIPC_INPUT_TEXT, "a red car", 0};
+  const clipc_request request = {.capability = CLIPC_TEXT_EMBEDDING, .inputs = &input, .n_inputs = 1};
+  clipc_pending *pending = clipc_registry_submit(registry, "tiny", &request);
+  bool refused = clipc_pending_done(pending) && clipc_pending_status(pending, NULL) == CLIPC_E_RUNTIME_UNAVAILABLE &&
+                 clipc_pending_wait(pending, -1, NULL) == CLIPC_E_RUNTIME_UNAVAILABLE;
+  clipc_pending_close(pending);
+  clipc_registry_close(registry);
+  return refused;
+}
+
+static int be_child(clipc_runtime **runtimes, clipc_registry *registry, clipc_task *task, clipc_session *session,
+                    const float *expected, size_t n) {
   float out[2048];
   clipc_runtime *shared;
+  clipc_registry *none;
+  clipc_guard *guard;
+  clipc_oneshot *oneshot;
   clipc_error error = {CLIPC_OK, ""};
   for (int i = 0; i < 2; i++) {
     if (clipc_spawn(NULL, runtimes[i], &sleeper_kind, &(struct sleeper){.ns = 1}, &error) !=
@@ -478,7 +493,11 @@ static int be_child(clipc_runtime **runtimes, clipc_task *task, clipc_session *s
       return 1;
     if (clipc_runtime_shutdown(runtimes[i], 0, NULL) != CLIPC_E_RUNTIME_UNAVAILABLE) return 2;
     clipc_runtime_dump(runtimes[i], write_nothing, NULL);
+    if (clipc_oneshot_open(&oneshot, runtimes[i], 8, NULL) != CLIPC_E_RUNTIME_UNAVAILABLE || oneshot) return 12;
+    if (clipc_memory_claim(&guard, runtimes[i], 8, NULL) != CLIPC_E_RUNTIME_UNAVAILABLE || guard) return 13;
+    if (clipc_registry_open(&none, runtimes[i], NULL, NULL) != CLIPC_E_RUNTIME_UNAVAILABLE || none) return 14;
   }
+  if (!is_refused(registry)) return 15;
   if (clipc_runtime_poll(runtimes[1], -1, NULL) != CLIPC_E_RUNTIME_UNAVAILABLE) return 3;
   if (clipc_task_wait(task, -1, NULL, NULL) != CLIPC_E_RUNTIME_UNAVAILABLE) return 4;
   clipc_task_cancel(task);
@@ -523,7 +542,10 @@ static void children_have_no_runtime(void **state) {
   clipc_task *task = test_task_start(runtimes[0], &sleeper_kind, &(struct sleeper){.ns = HOUR}), *in_shared;
   clipc_model *model;
   clipc_session *session;
+  clipc_registry *registry;
   float expected[2048];
+  assert_int_equal(clipc_registry_open(&registry, runtimes[0], NULL, NULL), CLIPC_OK);
+  assert_int_equal(clipc_registry_add_model(registry, "tiny", "models/tiny", NULL, NULL), CLIPC_OK);
   open_tiny(&model, &session, CLIPC_GEMM_OWN, 2);
   assert_int_equal(clipc_embed_text(session, "a red car", expected, NULL), CLIPC_OK);
   for (int round = 0; round < 10; round++) {
@@ -532,7 +554,7 @@ static void children_have_no_runtime(void **state) {
     pid_t child = fork();
     if (child == 0) {
       alarm(20);
-      _exit(be_child(runtimes, task, session, expected, clipc_embedding_dimension(model)));
+      _exit(be_child(runtimes, registry, task, session, expected, clipc_embedding_dimension(model)));
     }
     int status = -1;
     assert_int_equal(waitpid(child, &status, 0), child);
@@ -545,10 +567,18 @@ static void children_have_no_runtime(void **state) {
   }
   clipc_task_cancel(task);
   assert_int_equal(test_task_finish(task), CLIPC_E_CANCELLED);
+  clipc_registry_close(registry);
   clipc_session_close(session);
   clipc_model_close(model);
   clipc_runtime_close(runtimes[0]);
   clipc_runtime_close(runtimes[1]);
+}
+
+static int ask_for_shared(clipc_task *task, void *frame) {
+  (void)frame;
+  clipc_runtime *shared;
+  for (int i = 0; i < 100; i++) clipc_runtime_shared(&shared, NULL);
+  return clipc_task_cancelled(task) ? CLIPC_E_CANCELLED : CLIPC_YIELDING;
 }
 
 static void shared_ends_for_good(void **state) {
@@ -557,8 +587,13 @@ static void shared_ends_for_good(void **state) {
   assert_int_equal(clipc_runtime_shared(&shared, NULL), CLIPC_OK);
   assert_int_equal(clipc_runtime_shared(&again, NULL), CLIPC_OK);
   assert_ptr_equal(shared, again);
+  static const clipc_task_kind asker = {.name = "asker", .run = ask_for_shared};
   clipc_task *task = test_task_start(shared, &sleeper_kind, &(struct sleeper){.ns = HOUR});
+  assert_int_equal(clipc_spawn(NULL, shared, &asker, NULL, NULL), CLIPC_OK); /* until the end */
+  usleep(5000);
+  alarm(60);
   clipc_shutdown();
+  alarm(0);
   clipc_status status;
   assert_int_equal(clipc_task_ended(task, &status), 1);
   assert_int_equal(status, CLIPC_E_CANCELLED);

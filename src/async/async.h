@@ -16,17 +16,20 @@ CLIPC_PRIVATE const clipc_runtime_options *clipc__runtime_options(const clipc_ru
 CLIPC_PRIVATE clipc_runtime *clipc__runtime_retain(clipc_runtime *runtime); /* keeps its memory, not its threads */
 CLIPC_PRIVATE void clipc__runtime_release(clipc_runtime *runtime);
 CLIPC_PRIVATE bool clipc__runtime_is_stopping(const clipc_runtime *runtime); /* spawn answers _SHUTTING_DOWN */
+CLIPC_PRIVATE bool clipc__runtime_usable(const clipc_runtime *runtime);      /* not another process's */
 CLIPC_PRIVATE void clipc__log(const clipc_runtime *runtime, clipc_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* What other files hang on a runtime, one per slot: made by the first who asks, under a lock; stop is called when
- * shutdown begins (to let tasks end), free when no task is left. */
+ * shutdown begins (to let tasks end), free when no task is left. Who asks gets a reference of its own (retain), since
+ * the runtime may be shut down meanwhile. _SHUTTING_DOWN; _RUNTIME_UNAVAILABLE in a child by fork; what make says. */
 enum clipc__slot { CLIPC__SLOT_FETCH, CLIPC__SLOT_MEMORY, CLIPC__SLOT_POOLS, CLIPC__N_SLOTS };
 struct clipc__slot_kind {
   enum clipc__slot slot;
   clipc_status (*make)(void **out, clipc_runtime *runtime, clipc_error *error);
   void (*stop)(void *object); /* may be NULL */
-  void (*free)(void *object);
+  void (*retain)(void *object);
+  void (*free)(void *object); /* the runtime's reference goes */
 };
 CLIPC_PRIVATE clipc_status clipc__runtime_slot(void **out, clipc_runtime *runtime, const struct clipc__slot_kind *kind,
                                                clipc_error *error);

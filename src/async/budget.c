@@ -58,11 +58,13 @@ static clipc_status memory_make(void **out, clipc_runtime *runtime, clipc_error 
   return CLIPC_OK;
 }
 
+static void memory_slot_retain(void *memory) { atomic_fetch_add(&((struct clipc__memory *)memory)->references, 1); }
 static void memory_slot_free(void *memory) { memory_release(memory); }
 
+/* With a reference. */
 static clipc_status memory_of(struct clipc__memory **out, clipc_runtime *runtime, clipc_error *error) {
   static const struct clipc__slot_kind kind = {
-      .slot = CLIPC__SLOT_MEMORY, .make = memory_make, .free = memory_slot_free};
+      .slot = CLIPC__SLOT_MEMORY, .make = memory_make, .retain = memory_slot_retain, .free = memory_slot_free};
   void *object = NULL;
   clipc_status status = clipc__runtime_slot(&object, runtime, &kind, error);
   *out = object;
@@ -122,7 +124,9 @@ clipc_status clipc_memory_claim(clipc_guard **out, clipc_runtime *runtime, uint6
   struct clipc__memory *memory;
   clipc_status status = memory_of(&memory, runtime, error);
   if (status != CLIPC_OK) return status;
-  return memory_take(memory, n_bytes) ? make_guard(out, memory, n_bytes, error) : over_budget(memory, n_bytes, error);
+  status = memory_take(memory, n_bytes) ? make_guard(out, memory, n_bytes, error) : over_budget(memory, n_bytes, error);
+  memory_release(memory);
+  return status;
 }
 
 void clipc_memory_release(clipc_guard *guard) {
@@ -149,6 +153,7 @@ clipc_status clipc_memory_usage(clipc_runtime *runtime, uint64_t *used, uint64_t
   if (used) *used = memory->used;
   clipc__unlock(&memory->lock);
   if (budget) *budget = memory->budget;
+  memory_release(memory);
   return CLIPC_OK;
 }
 
@@ -191,18 +196,27 @@ int clipc__memory_claim(clipc_task *task, struct clipc__claim *claim, clipc_guar
       claim_enter(claim, memory);
       clipc__waiter_set(&claim->waiter, task); /* before anything is evicted: what frees memory from here on wakes */
       taken = memory_take(memory, n_bytes);
-      if (!taken && clipc__registries_evict(runtime, except)) return CLIPC_WAITING;
+      if (!taken && clipc__registries_evict(runtime, except)) {
+        memory_release(memory); /* the task's runtime keeps it */
+        return CLIPC_WAITING;
+      }
       if (!taken) taken = memory_take(memory, n_bytes); /* an eviction may just have ended */
     }
   }
   clipc__memory_give_up(claim);
-  if (taken) return (int)make_guard(out, memory, n_bytes, error);
-  return status != CLIPC_OK ? status : (int)over_budget(memory, n_bytes, error);
+  if (taken)
+    status = (int)make_guard(out, memory, n_bytes, error);
+  else if (status == CLIPC_OK)
+    status = (int)over_budget(memory, n_bytes, error);
+  memory_release(memory);
+  return status;
 }
 
 void clipc__memory_look_again(clipc_runtime *runtime) {
   struct clipc__memory *memory;
-  if (memory_of(&memory, runtime, NULL) == CLIPC_OK) wake_claims(memory);
+  if (memory_of(&memory, runtime, NULL) != CLIPC_OK) return;
+  wake_claims(memory);
+  memory_release(memory);
 }
 
 void clipc__memory_trim(void) {

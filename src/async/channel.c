@@ -1,8 +1,8 @@
 /* Channels: many senders, one receiver, a ring of messages under a short lock. A bounded one that is full lets its
- * senders wait in line; when it has been emptied to the half, as many are woken as there is room for, so that not every
- * message costs a wake-up. One who was woken may have gone elsewhere: when nothing is left, all that wait are woken. An
- * unbounded one doubles its ring. A task that sends and receives without end in one turn is made to yield now and
- * then. */
+ * senders wait in line; when it has been emptied to the half, or the receiver's turn ends, as many are woken as there
+ * is room for, so that not every message costs a wake-up. One who was woken may have gone elsewhere: when nothing is
+ * left, all that wait are woken. An unbounded one doubles its ring. A task that sends and receives without end in one
+ * turn is made to yield now and then. */
 #include "async/sched.h"
 
 #include <string.h>
@@ -110,6 +110,18 @@ static void wake_line(clipc_channel *channel, size_t n) {
   }
 }
 
+/* Somebody has made room, and others stand in line. A receiver that goes on taking wakes them when the channel is empty
+ * to the half; one that stops before does so at the end of its turn, since it may wait for what they have to say. */
+static void wake_for_room(clipc_channel *channel) {
+  struct clipc__here *here = clipc__here();
+  if (channel->n <= channel->capacity / 2 || here->task == NULL || (here->owed && here->owed != channel)) {
+    wake_line(channel, channel->capacity - channel->n);
+  } else if (here->owed == NULL) {
+    here->owed = channel;
+    channel->n_ends++;
+  }
+}
+
 /* ---- ends */
 
 clipc_channel *clipc_channel_add_sender(clipc_channel *channel) {
@@ -142,10 +154,19 @@ static void leave_channel(clipc_channel *channel) {
   clipc__free(&channel_memory, channel);
 }
 
+void clipc__channel_settle(struct clipc__here *here) {
+  clipc_channel *channel = here->owed;
+  here->owed = NULL;
+  clipc__lock(&channel->lock);
+  if (channel->n < channel->capacity) wake_line(channel, channel->capacity - channel->n);
+  leave_channel(channel);
+}
+
 void clipc_channel_close_sender(clipc_channel *channel) {
   if (channel == NULL) return;
   clipc__lock(&channel->lock);
   if (--channel->n_senders == 0) clipc__waiter_wake(&channel->receiver);
+  if (channel->n < channel->capacity) wake_line(channel, channel->capacity - channel->n); /* it may have been woken */
   leave_channel(channel);
 }
 
@@ -218,7 +239,7 @@ static clipc_status take_message(clipc_channel *channel, void *message) {
   copy_message(message, message_at(channel, 0), channel->message_bytes);
   channel->first = channel->first + 1 == channel->n_ring ? 0 : channel->first + 1;
   channel->n--;
-  if (channel->n_line > 0 && channel->n <= channel->capacity / 2) wake_line(channel, channel->capacity - channel->n);
+  if (channel->n_line > 0) wake_for_room(channel);
   return CLIPC_OK;
 }
 

@@ -229,9 +229,11 @@ static void fetch_refuse_news(fetch_engine *engine, clipc_status status, const c
   while (fetch) {
     clipc__lock(&engine->lock);
     struct clipc__fetch *next = fetch->next_news;
-    fetch->in_news = false; /* from here on it may come again */
+    bool is_new = fetch->state == CLIPC__FETCH_NEW;
+    if (is_new) fetch->state = CLIPC__FETCH_OVER; /* it is this thread's to tell */
+    fetch->in_news = false;                       /* from here on it may come again, to another thread */
     clipc__unlock(&engine->lock);
-    if (fetch->state == CLIPC__FETCH_NEW) fetch_tell(fetch, status, error);
+    if (is_new) fetch_tell(fetch, status, error);
     fetch_release(fetch);
     fetch = next;
   }
@@ -270,6 +272,7 @@ static int fetch_run(clipc_task *task, void *frame) {
   clipc__lock(&engine->lock);
   more = engine->first_news != NULL;
   clipc__unlock(&engine->lock);
+  more |= engine->first == NULL && atomic_load(&engine->stopping); /* it may have come in between, too */
   if (more || clipc_task_sleep_until(task, fetch_next_ns(engine, now_ns)) != CLIPC_WAITING) return CLIPC_YIELDING;
   return CLIPC_WAITING;
 }
@@ -330,10 +333,11 @@ static void fetch_stop_engine(void *object) {
   clipc__waiter_wake(&engine->waiter);
 }
 
+static void fetch_retain_engine(void *object) { atomic_fetch_add(&((fetch_engine *)object)->references, 1); }
 static void fetch_free_engine(void *object) { fetch_engine_release(object); }
 
 static const struct clipc__slot_kind fetch_slot = {CLIPC__SLOT_FETCH, fetch_make_engine, fetch_stop_engine,
-                                                   fetch_free_engine};
+                                                   fetch_retain_engine, fetch_free_engine};
 
 /* Hands a fetch to the task; true when there is none and the caller must start it. */
 static bool fetch_post(struct clipc__fetch *fetch) {
@@ -408,11 +412,11 @@ static clipc_status fetch_make(struct clipc__fetch **out, clipc_runtime *runtime
   fetch_engine *engine = slot;
   struct clipc__fetch *fetch = clipc__alloc_zeroed(allocator, 1, sizeof *fetch);
   if (fetch == NULL) {
+    fetch_engine_release(engine);
     clipc__url_free(&parsed);
     return clipc__no_memory(error, "a fetch");
   }
-  atomic_fetch_add(&engine->references, 1);
-  fetch->engine = engine;
+  fetch->engine = engine; /* with the slot's reference */
   atomic_store(&fetch->references, 2);
   fetch->body.allocator = *allocator;
   fetch->url = parsed;
@@ -480,8 +484,10 @@ void clipc__fetch_close(struct clipc__fetch *fetch) {
 clipc_status clipc__fetch_name_servers(clipc_runtime *runtime, const char *servers, clipc_error *error) {
   void *slot;
   clipc_status status = clipc__runtime_slot(&slot, runtime, &fetch_slot, error);
-  if (status == CLIPC_OK) ((fetch_engine *)slot)->name_servers = servers;
-  return status;
+  if (status != CLIPC_OK) return status;
+  ((fetch_engine *)slot)->name_servers = servers;
+  fetch_engine_release(slot);
+  return CLIPC_OK;
 }
 
 #undef FETCH_IDLE_NS

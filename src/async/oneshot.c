@@ -20,6 +20,8 @@ clipc_status clipc_oneshot_open(clipc_oneshot **out, clipc_runtime *runtime, siz
   if (runtime == NULL || message_bytes < 1 || message_bytes > 4096)
     return clipc__fail(error, CLIPC_E_INVALID, "clipc_oneshot_open: %s",
                        runtime ? "a message has 1 to 4096 bytes" : "runtime is NULL");
+  if (!clipc__runtime_usable(runtime))
+    return clipc__fail(error, CLIPC_E_RUNTIME_UNAVAILABLE, "the runtime belongs to the parent process");
   clipc_oneshot *oneshot = clipc__slab_take(runtime, sizeof *oneshot + message_bytes);
   if (oneshot == NULL) return clipc__no_memory(error, "a oneshot");
   oneshot->message_bytes = (uint32_t)message_bytes;

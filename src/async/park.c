@@ -55,18 +55,21 @@ void clipc__park_wake(clipc_runtime *runtime, int n) {
   if (atomic_load(&runtime->park.n_asleep) > 0) wake_some(runtime, n, false);
 }
 
-/* Workers that are awake without a task: they see new work by themselves, and look once more before they sleep. */
-static int n_free_workers(clipc_runtime *runtime) {
+/* Workers that are awake without a task: they see new work by themselves, and look once more before they sleep. Who
+ * helps with a product sees the next product, but no task. */
+static int n_free_workers(clipc_runtime *runtime, bool for_tasks) {
   int n = 0;
   clipc__lock(&runtime->park.lock);
-  for (int i = 0; i <= runtime->n_workers; i++)
-    n += !runtime->workers[i].asleep && !atomic_load(&runtime->workers[i].in_turn);
+  for (int i = 0; i <= runtime->n_workers; i++) {
+    const struct clipc__worker *worker = &runtime->workers[i];
+    n += !worker->asleep && !atomic_load(&worker->in_turn) && !(for_tasks && atomic_load(&worker->is_helping));
+  }
   clipc__unlock(&runtime->park.lock);
   return n;
 }
 
 void clipc__park_wake_to_help(clipc_runtime *runtime, int n) {
-  if (atomic_load(&runtime->park.n_asleep) > 0) n -= n_free_workers(runtime);
+  if (atomic_load(&runtime->park.n_asleep) > 0) n -= n_free_workers(runtime, false);
   if (n > 0) clipc__park_wake(runtime, n);
 }
 
@@ -74,7 +77,8 @@ void clipc__park_wake_one(clipc_runtime *runtime) {
   struct clipc__park *park = &runtime->park;
   if (runtime->n_workers == 0) {
     if (clipc__worker_here(runtime) == NULL) clipc__poller_ring(runtime);
-  } else if (atomic_load(&park->n_asleep) > 0 && atomic_load(&park->n_searching) == 0 && n_free_workers(runtime) == 0) {
+  } else if (atomic_load(&park->n_asleep) > 0 && atomic_load(&park->n_searching) == 0 &&
+             n_free_workers(runtime, true) == 0) {
     wake_some(runtime, 1, true);
   }
 }
@@ -85,15 +89,14 @@ void clipc__park_found(struct clipc__worker *worker) {
   if (atomic_fetch_sub(&runtime->park.n_searching, 1) == 1 && clipc__queue_any(runtime)) clipc__park_wake_one(runtime);
 }
 
-/* Another sleeper is to watch, if something to watch for is near. */
+/* Another sleeper is to watch, as soon as something to watch for is near. */
 void clipc__park_hand_over(struct clipc__worker *worker) {
   clipc_runtime *runtime = worker->runtime;
-  worker->has_watched = false;
-  if (atomic_load(&runtime->park.n_asleep) == 0) return;
-  if (atomic_load(&runtime->poller.n_watched) == 0 &&
-      atomic_load(&runtime->wheel.next_ns) > clipc__clock_ns() + HAND_OVER_NS)
-    return;
-  wake_some(runtime, 1, false);
+  worker->has_watched = worker->is_unwatched = false;
+  if (atomic_load(&runtime->park.n_asleep) == 0) return; /* the next one to sleep watches */
+  worker->is_unwatched = atomic_load(&runtime->poller.n_watched) == 0 &&
+                         atomic_load(&runtime->wheel.next_ns) > clipc__clock_ns() + HAND_OVER_NS;
+  if (!worker->is_unwatched) wake_some(runtime, 1, false);
 }
 
 /* Inside a computation the next piece of work is microseconds away. A task that has just come is left alone for a
@@ -140,6 +143,7 @@ void clipc__park_sleep(struct clipc__worker *worker, unsigned jobs_seen) {
   bool was_woken = !unsleep(park, worker, false);
   if (watches) park->watcher = NULL;
   worker->has_watched = watches;
+  worker->is_unwatched = false;
   clipc__unlock(&park->lock);
   if (was_woken && !watches && !stays)
     while (sem_wait(&worker->wake) != 0) continue; /* the wake-up that came too late */
@@ -185,7 +189,7 @@ static bool wait_as_guest(clipc_runtime *runtime, bool (*holds)(const void *cont
   while (!(done = holds(context)) && atomic_load(&runtime->stage) != CLIPC__STOPPED &&
          (end == INT64_MAX || clipc__clock_ns() < end)) {
     unsigned jobs_seen = clipc__threads_posted();
-    if (clipc__runtime_turn(worker) || clipc__threads_help()) {
+    if (clipc__runtime_turn(worker) || clipc__runtime_help(worker)) {
       looked = false;
     } else {
       if (looked) break;

@@ -51,7 +51,7 @@ struct clipc_pool {
   clipc_pending *first, *last;                      /* under way, by next and previous */
   clipc_pending *first_waiting, *last_waiting;      /* no seat is there yet */
   size_t n_waiting[CLIPC__N_QUEUES];
-  int64_t earliest_ns; /* no deadline of those under way is before it; INT64_MAX */
+  int64_t earliest_ns; /* when to look for those that are late; INT64_MAX */
   struct clipc__order *orders;
   /* the keeper's own */
   int n_lost;           /* workers that died and are not replaced yet */

@@ -58,9 +58,14 @@ static clipc_task *list_take(struct clipc__task_list *list) {
 
 /* ---- rings: the owner moves tail, everybody head */
 
-static bool ring_push(struct clipc__worker *worker, clipc_task *task) {
+static bool ring_has_room(const struct clipc__worker *worker) { /* for the owner; and then it stays so */
   unsigned tail = atomic_load_explicit(&worker->tail, memory_order_relaxed);
-  if (tail - atomic_load_explicit(&worker->head, memory_order_acquire) >= CLIPC__RING) return false;
+  return tail - atomic_load_explicit(&worker->head, memory_order_acquire) < CLIPC__RING;
+}
+
+static bool ring_push(struct clipc__worker *worker, clipc_task *task) {
+  if (!ring_has_room(worker)) return false;
+  unsigned tail = atomic_load_explicit(&worker->tail, memory_order_relaxed);
   atomic_store_explicit(&worker->ring[tail % CLIPC__RING], task, memory_order_relaxed);
   atomic_store(&worker->tail, tail + 1);
   return true;
@@ -159,9 +164,8 @@ static clipc_task *take_injected(struct clipc__worker *worker) {
   clipc__lock(&list->lock);
   clipc_task *first = list_unlink(list, 0);
   for (unsigned more = n / (unsigned)(worker->runtime->n_workers + 1), i = 0; i < more && i < QUEUE_BATCH; i++) {
-    clipc_task *task = list->first;
-    if (task == NULL || !ring_push(worker, task)) break;
-    list_unlink(list, 0);
+    if (list->first == NULL || !ring_has_room(worker)) break;
+    ring_push(worker, list_unlink(list, 0)); /* in this order: from then on others may run it, and it may be gone */
   }
   clipc__unlock(&list->lock);
   return first;
@@ -207,6 +211,7 @@ static void look_around(struct clipc__worker *worker) {
     worker->look_after = worker->look_after ? worker->look_after * 2 : 1;
   worker->looked_ns = now;
   worker->look_at = worker->turn + worker->look_after;
+  worker->has_watched |= worker->is_unwatched;
   clipc__runtime_tick(worker, now);
 }
 

@@ -73,6 +73,10 @@ static void registries_stop(void *object) {
   }
 }
 
+static void registries_retain(void *registries) {
+  atomic_fetch_add(&((struct clipc__registries *)registries)->references, 1);
+}
+
 static void registries_free(void *object) {
   struct clipc__registries *registries = object;
   for (clipc_registry *registry = NULL; (registry = next_registry(registries, registry)) != NULL;)
@@ -80,9 +84,13 @@ static void registries_free(void *object) {
   registries_release(registries);
 }
 
+/* With a reference. */
 static clipc_status registries_of(struct clipc__registries **out, clipc_runtime *runtime, clipc_error *error) {
-  static const struct clipc__slot_kind kind = {
-      .slot = CLIPC__SLOT_POOLS, .make = registries_make, .stop = registries_stop, .free = registries_free};
+  static const struct clipc__slot_kind kind = {.slot = CLIPC__SLOT_POOLS,
+                                               .make = registries_make,
+                                               .stop = registries_stop,
+                                               .retain = registries_retain,
+                                               .free = registries_free};
   void *object = NULL;
   clipc_status status = clipc__runtime_slot(&object, runtime, &kind, error);
   *out = object;
@@ -135,6 +143,7 @@ bool clipc__registries_evict(clipc_runtime *runtime, const struct clipc__entry *
     going = true;
   }
   if (oldest) clipc__registry_release(oldest->registry);
+  registries_release(registries);
   return going;
 }
 
@@ -189,18 +198,23 @@ clipc_status clipc_registry_open(clipc_registry **out, clipc_runtime *runtime, c
   if ((status = registries_of(&registries, runtime, error)) != CLIPC_OK) return status;
   const clipc_allocator *allocator = clipc__runtime_allocator(runtime);
   clipc_registry *registry = clipc__alloc_zeroed(allocator, 1, sizeof *registry);
-  if (registry == NULL) return clipc__no_memory(error, "a registry");
+  if (registry == NULL) {
+    registries_release(registries);
+    return clipc__no_memory(error, "a registry");
+  }
   registry->allocator = *allocator;
   registry->options = filled;
   registry->runtime = clipc__runtime_retain(runtime);
   atomic_store(&registry->references, 2); /* the user's and the keeper's */
   registry->registries = registries;
-  atomic_fetch_add(&registries->references, 1);
   clipc__lock(&registries->lock);
   registry->next_registry = registries->first;
   registries->first = registry;
   clipc__unlock(&registries->lock);
-  status = clipc__keeper_spawn(registry, error);
+  if (clipc__runtime_is_stopping(runtime)) /* a task's: it came too late to be told to stop */
+    status = clipc__fail(error, CLIPC_E_SHUTTING_DOWN, "the runtime is shutting down");
+  else
+    status = clipc__keeper_spawn(registry, error);
   if (status != CLIPC_OK) {
     clipc__registry_release(registry);
     clipc__registry_release(registry);
@@ -272,7 +286,7 @@ static bool keeper_is_over(const void *registry) {
 }
 
 void clipc_registry_close(clipc_registry *registry) {
-  if (registry == NULL) return;
+  if (registry == NULL || !clipc__runtime_usable(registry->runtime)) return; /* locks may be held for ever in a child */
   atomic_store(&registry->closing, true);
   close_pools(registry);
   fail_pools(registry, "the registry was closed");

@@ -54,10 +54,18 @@ void clipc__runtime_tick(struct clipc__worker *worker, int64_t now_ns) {
   clipc__poller_look(runtime, 0, false);
 }
 
+/* What was left to this worker till now is somebody else's: it says that it is busy, and then looks. */
+static void become_busy(struct clipc__worker *worker, atomic_bool *how) {
+  atomic_store(how, true);
+  if (atomic_load(&worker->runtime->park.n_asleep) > 0 && clipc__queue_any(worker->runtime))
+    clipc__park_wake_one(worker->runtime);
+}
+
 static void between_chunks_of_a_product(void *context) {
   struct clipc__worker *worker = context;
   clipc_runtime *runtime = worker->runtime;
   worker->computed = true;
+  if (!atomic_load(&worker->in_turn) && !atomic_load(&worker->is_helping)) become_busy(worker, &worker->is_helping);
   if (worker->between) return; /* a short task that computes */
   worker->between = true;
   if (worker->next) clipc__queue_share_next(worker);
@@ -82,13 +90,16 @@ bool clipc__runtime_turn(struct clipc__worker *worker) {
   if (task == NULL) return false;
   if (worker->searching) clipc__park_found(worker);
   if (worker->has_watched && !task->kind->is_short) clipc__park_hand_over(worker);
-  atomic_store(&worker->in_turn, true);
-  if (atomic_load(&worker->runtime->park.n_asleep) > 0 &&
-      clipc__queue_any(worker->runtime)) /* left to this worker till now */
-    clipc__park_wake_one(worker->runtime);
+  become_busy(worker, &worker->in_turn);
   clipc__task_turn(task);
   atomic_store_explicit(&worker->in_turn, false, memory_order_release);
   return true;
+}
+
+bool clipc__runtime_help(struct clipc__worker *worker) {
+  bool helped = clipc__threads_help();
+  if (helped) atomic_store_explicit(&worker->is_helping, false, memory_order_release);
+  return helped;
 }
 
 static void worker_main(void *context, int index) {
@@ -101,7 +112,7 @@ static void worker_main(void *context, int index) {
     if (clipc__runtime_turn(worker)) continue;
     if (worker->searching) clipc__park_found(worker); /* who helps with a product does not look for tasks */
     unsigned jobs_seen = clipc__threads_posted();
-    if (clipc__threads_help()) {
+    if (clipc__runtime_help(worker)) {
       helped = true;
     } else if (helped) {
       clipc__park_look(runtime, jobs_seen, NULL, NULL);
@@ -250,15 +261,17 @@ void clipc__runtime_free(clipc_runtime *runtime) {
 clipc_status clipc__runtime_slot(void **out, clipc_runtime *runtime, const struct clipc__slot_kind *kind,
                                  clipc_error *error) {
   clipc_status status = CLIPC_OK;
+  *out = NULL;
+  if (!clipc__runtime_usable(runtime))
+    return clipc__fail(error, CLIPC_E_RUNTIME_UNAVAILABLE, "the runtime belongs to the parent process");
   pthread_mutex_lock(&runtime->slots_mutex);
   if (runtime->slots[kind->slot] == NULL) {
     if (atomic_load(&runtime->stage) != CLIPC__OPEN)
       status = clipc__fail(error, CLIPC_E_SHUTTING_DOWN, "the runtime is shutting down");
-    else
-      status = kind->make(&runtime->slots[kind->slot], runtime, error);
-    runtime->slot_kinds[kind->slot] = kind;
+    else if ((status = kind->make(&runtime->slots[kind->slot], runtime, error)) == CLIPC_OK)
+      runtime->slot_kinds[kind->slot] = kind;
   }
-  *out = runtime->slots[kind->slot];
+  if (status == CLIPC_OK) kind->retain(*out = runtime->slots[kind->slot]);
   pthread_mutex_unlock(&runtime->slots_mutex);
   return status;
 }
@@ -383,10 +396,14 @@ static void stop_slots(clipc_runtime *runtime) {
   pthread_mutex_unlock(&runtime->slots_mutex);
 }
 
+/* Others may still be asking for them, and keep what they got. */
 static void free_slots(clipc_runtime *runtime) {
   for (int i = 0; i < CLIPC__N_SLOTS; i++) {
-    if (runtime->slots[i]) runtime->slot_kinds[i]->free(runtime->slots[i]);
+    pthread_mutex_lock(&runtime->slots_mutex);
+    void *object = runtime->slots[i];
     runtime->slots[i] = NULL;
+    pthread_mutex_unlock(&runtime->slots_mutex);
+    if (object) runtime->slot_kinds[i]->free(object);
   }
 }
 

@@ -22,6 +22,7 @@ enum {
   CLIPC__TASK_ENDED = 4,
   CLIPC__TASK_CANCELLED = 8,
   CLIPC__TASK_IN_LINE = 16,   /* in a channel's line of senders, unless it has gone elsewhere since */
+  CLIPC__TASK_WATCHED = 32,   /* a thread from outside waits for its end, by the runtime's signal `ended` */
   CLIPC__TASK_REFERENCE = 256 /* references are counted in the higher bits; none: the memory is free */
 };
 
@@ -94,8 +95,10 @@ struct clipc__worker {
   int64_t looked_ns;
   clipc_task *next;                  /* woken last by this worker: its data are warm */
   atomic_bool in_turn;               /* of a task */
+  atomic_bool is_helping;            /* with a product */
   bool searching, computed, between; /* computed: something long, since it was last looked at */
-  bool has_watched;                  /* it has just left the descriptors and timers alone */
+  bool has_watched;  /* it has left the descriptors and timers alone, and is to look whether one is near */
+  bool is_unwatched; /* none was: it is to look again when one is set, or when it looks around */
   int64_t io_looked_ns;
   uint64_t random;
   atomic_llong n_started, n_ended; /* tasks, by this worker */
@@ -194,6 +197,7 @@ struct clipc_runtime {
   struct clipc__wheel wheel;
   struct clipc__poller poller;
   struct clipc__park park;
+  struct clipc__signal ended;      /* of tasks that are WATCHED */
   atomic_llong n_started, n_ended; /* tasks, by threads that are no workers */
   atomic_llong clock_ns;           /* of a seeded runtime */
   pthread_mutex_t slots_mutex;
@@ -201,7 +205,6 @@ struct clipc_runtime {
   const struct clipc__slot_kind *slot_kinds[CLIPC__N_SLOTS];
 };
 
-CLIPC_PRIVATE bool clipc__runtime_usable(const clipc_runtime *runtime); /* not another process's */
 CLIPC_PRIVATE void clipc__runtime_free(clipc_runtime *runtime);
 /* Checks options (NULL = defaults) and copies them, with what they point to. On failure *copy holds nothing. */
 CLIPC_PRIVATE clipc_status clipc__options_copy(clipc_runtime_options *copy, const clipc_runtime_options *options,
@@ -211,13 +214,16 @@ CLIPC_PRIVATE long long clipc__runtime_n_tasks(const clipc_runtime *runtime);
 CLIPC_PRIVATE void clipc__runtime_tick(struct clipc__worker *worker,
                                        int64_t now_ns);               /* timers and descriptors, without waiting */
 CLIPC_PRIVATE bool clipc__runtime_turn(struct clipc__worker *worker); /* runs one task; false: none is ready */
+CLIPC_PRIVATE bool clipc__runtime_help(struct clipc__worker *worker); /* with a product; false: there is none */
 
 /* What runs on this thread. */
 struct clipc__here {
   struct clipc__worker *worker;
   clipc_task *task;
+  clipc_channel *owed; /* the task has made room in it, and its senders are still to be woken; with a reference */
   bool in_callback;
 };
+CLIPC_PRIVATE void clipc__channel_settle(struct clipc__here *here); /* at the end of the turn */
 CLIPC_PRIVATE struct clipc__here *clipc__here(void);
 CLIPC_PRIVATE void clipc__runtime_enter(struct clipc__worker *worker); /* this thread is the worker */
 CLIPC_PRIVATE void clipc__runtime_leave(const struct clipc__here *before);

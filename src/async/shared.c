@@ -4,17 +4,16 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 /* ---- the shared runtime: the one mutable global besides the threads */
 
 static struct {
-  pthread_mutex_t mutex;
+  pthread_mutex_t mutex, ending; /* ending: of clipc_shutdown; tasks never want it */
   clipc_runtime_options options;
   clipc_runtime *runtime;
   bool was_shut_down;
   atomic_uint fork_count; /* of the process that has made it, and 1 more */
-} shared = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+} shared = {.mutex = PTHREAD_MUTEX_INITIALIZER, .ending = PTHREAD_MUTEX_INITIALIZER};
 
 /* The mutex, too, may be held for ever in a child. */
 static bool shared_is_parents(void) {
@@ -49,8 +48,8 @@ clipc_status clipc_runtime_shared(clipc_runtime **out, clipc_error *error) {
     return clipc__fail(error, CLIPC_E_RUNTIME_UNAVAILABLE, "the shared runtime belongs to the parent process");
   clipc__threads_watch_forks();
   clipc_status status = CLIPC_OK;
+  atomic_store(&shared.fork_count, clipc__fork_count() + 1); /* before: a child must not want the mutex */
   pthread_mutex_lock(&shared.mutex);
-  atomic_store(&shared.fork_count, clipc__fork_count() + 1);
   if (shared.was_shut_down)
     status = clipc__fail(error, CLIPC_E_RUNTIME_UNAVAILABLE, "the shared runtime was shut down");
   else if (shared.runtime == NULL)
@@ -60,100 +59,43 @@ clipc_status clipc_runtime_shared(clipc_runtime **out, clipc_error *error) {
   return status;
 }
 
+/* Tasks that have yet to end may ask for the shared runtime: it is closed under no lock of theirs. */
+static void close_shared(void) {
+  pthread_mutex_lock(&shared.mutex);
+  clipc_runtime *runtime = shared.runtime;
+  shared.runtime = NULL;
+  if (runtime) {
+    shared.was_shut_down = true;
+    clipc__options_free(&shared.options);
+  }
+  pthread_mutex_unlock(&shared.mutex);
+  clipc_runtime_close(runtime);
+}
+
 void clipc_shutdown(void) {
   if (clipc__must_not_block()) return;
-  if (!shared_is_parents()) {
-    pthread_mutex_lock(&shared.mutex);
-    if (shared.runtime) {
-      clipc_runtime_close(shared.runtime);
-      shared.runtime = NULL;
-      shared.was_shut_down = true;
-      clipc__options_free(&shared.options);
-    }
-    pthread_mutex_unlock(&shared.mutex);
+  if (shared_is_parents()) {
+    clipc__threads_stop();
+    return;
   }
+  pthread_mutex_lock(&shared.ending);
+  close_shared();
   clipc__threads_stop();
+  pthread_mutex_unlock(&shared.ending);
 }
 
-/* ---- a thread from outside waits for a task: a small task joins it, and raises a flag */
+/* ---- a thread from outside waits for a task: it marks the task, whose end then wakes those who wait so */
 
-struct outside_wait {
-  clipc_task *other;
-  struct clipc__signal signal;
-  atomic_int references; /* the thread's and the task's */
-  atomic_bool ended, gave_up;
-  const clipc_allocator *allocator;
-};
-
-static void leave_outside_wait(struct outside_wait *wait) {
-  if (atomic_fetch_sub(&wait->references, 1) == 1) clipc__free(wait->allocator, wait);
-}
-
-static int join_for_outside(clipc_task *task, void *frame) {
-  struct outside_wait *wait = *(struct outside_wait **)frame;
-  int status = clipc_task_join(task, wait->other, NULL);
-  if (status != CLIPC_E_CANCELLED || atomic_load(&wait->gave_up)) return status;
-  clipc__waiter_set(&wait->other->joiner, task); /* cancelled by a shutdown, which ends the other task, too: soon */
-  if (!clipc_task_ended(wait->other, NULL)) return CLIPC_WAITING;
-  clipc__waiter_clear(&wait->other->joiner);
-  return CLIPC_OK;
-}
-
-static void joined_for_outside(void *frame) {
-  struct outside_wait *wait = *(struct outside_wait **)frame;
-  clipc_task_release(wait->other);
-  atomic_store(&wait->ended, true);
-  clipc__signal_raise(&wait->signal);
-  leave_outside_wait(wait);
-}
-
-static bool outside_wait_ended(const void *context) {
-  return atomic_load(&((const struct outside_wait *)context)->ended);
-}
-
-/* While a shutdown takes nothing new: that ends soon, or drops what is left. */
-static clipc_status look_until_ended(clipc_task *task, int timeout_ms, clipc_status *status, clipc_error *error) {
-  int64_t start = clipc__clock_ns();
-  while (!clipc_task_ended(task, status)) {
-    if (timeout_ms >= 0 && clipc__clock_ns() - start >= (int64_t)timeout_ms * 1000000)
-      return clipc__fail(error, CLIPC_E_TIMED_OUT, "not done after %d ms", timeout_ms);
-    nanosleep(&(struct timespec){0, 200000}, NULL);
-  }
-  return CLIPC_OK;
-}
+static bool task_has_ended(const void *task) { return clipc_task_ended(task, NULL); }
 
 clipc_status clipc_task_wait(clipc_task *task, int timeout_ms, clipc_status *status, clipc_error *error) {
-  static const clipc_task_kind kind = {.name = "wait",
-                                       .run = join_for_outside,
-                                       .drop = joined_for_outside,
-                                       .frame_bytes = sizeof(struct outside_wait *)};
   if (task == NULL) return clipc__fail(error, CLIPC_E_INVALID, "clipc_task_wait: task is NULL");
   if (clipc__must_not_block())
     return clipc__fail(error, CLIPC_E_WOULD_DEADLOCK, "clipc_task_wait inside a task or a callback");
-  if (clipc_task_ended(task, status)) return CLIPC_OK;
-  clipc_runtime *runtime = task->runtime;
-  struct outside_wait *wait = clipc__alloc_zeroed(&runtime->allocator, 1, sizeof *wait);
-  if (wait == NULL) return clipc__no_memory(error, "waiting");
-  wait->other = clipc_task_retain(task);
-  wait->allocator = &runtime->allocator;
-  atomic_store(&wait->references, 2);
-  clipc_task *joiner;
-  clipc_error unheard;
-  clipc_status result = clipc_spawn(&joiner, runtime, &kind, &wait, &unheard);
-  if (result != CLIPC_OK) {
-    clipc_task_release(task);
-    clipc__free(&runtime->allocator, wait);
-    if (result == CLIPC_E_SHUTTING_DOWN) return look_until_ended(task, timeout_ms, status, error);
-    return clipc__fail(error, result, "%s", unheard.message);
-  }
-  result = clipc__wait(runtime, &wait->signal, outside_wait_ended, wait, timeout_ms, error);
-  if (result != CLIPC_OK) {
-    atomic_store(&wait->gave_up, true);
-    clipc_task_cancel(joiner);
-  }
-  clipc_task_release(joiner);
-  leave_outside_wait(wait);
-  return result == CLIPC_OK ? look_until_ended(task, timeout_ms, status, error) : result;
+  atomic_fetch_or(&task->state, CLIPC__TASK_WATCHED);
+  clipc_status result = clipc__wait(task->runtime, &task->runtime->ended, task_has_ended, task, timeout_ms, error);
+  if (result == CLIPC_OK) clipc_task_ended(task, status);
+  return result;
 }
 
 /* ---- for people */

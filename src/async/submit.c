@@ -52,7 +52,7 @@ void clipc__pool_left(struct clipc_pool *pool, clipc_pending *pending) {
   clipc__registry_release(registry);
 }
 
-enum { SUBMIT_VICTIMS = 32 };
+enum { SUBMIT_VICTIMS = 32, SUBMIT_REST_NS = 200 }; /* all are looked at: for each so much time till the next look */
 
 /* Open ones that were due by then, with a reference each. */
 static size_t due_requests(struct clipc_pool *pool, int64_t due_ns, bool all, clipc_pending *victims[SUBMIT_VICTIMS]) {
@@ -91,7 +91,9 @@ int64_t clipc__pool_expire(struct clipc_pool *pool, int64_t now_ns) {
       clipc__pending_fail(victims[i], CLIPC_E_TIMED_OUT, "the request was not complete in time");
       clipc__pending_release(victims[i]);
     }
+  int64_t rest_end_ns = now_ns + (int64_t)atomic_load(&pool->n_under_way) * SUBMIT_REST_NS;
   clipc__lock(&pool->lock);
+  if (pool->earliest_ns < rest_end_ns) pool->earliest_ns = rest_end_ns;
   earliest = pool->earliest_ns;
   clipc__unlock(&pool->lock);
   return earliest;
@@ -404,6 +406,8 @@ clipc_pending *clipc_pool_submit(clipc_pool *pool, const clipc_request *given) {
   clipc_registry *registry = pool->registry;
   clipc_runtime *runtime = registry->runtime;
   if (given == NULL) return clipc__request_refuse(runtime, NULL, CLIPC_E_INVALID, "the request is NULL");
+  if (!clipc__runtime_usable(runtime))
+    return clipc__request_refuse(runtime, given, CLIPC_E_RUNTIME_UNAVAILABLE, "the runtime is the parent process's");
   clipc_request request = *given;
   request.capability = pool->capability;
   const char *fault = clipc__request_fault(&request);

@@ -34,14 +34,20 @@ bool clipc__task_retain_live(clipc_task *task) {
   return false;
 }
 
-void clipc_task_release(clipc_task *task) {
-  if (task == NULL) return;
+static bool was_last_reference(clipc_task *task) {
   unsigned before = atomic_fetch_sub_explicit(&task->state, CLIPC__TASK_REFERENCE, memory_order_acq_rel);
-  if (before >= 2 * CLIPC__TASK_REFERENCE) return;
+  return before < 2 * CLIPC__TASK_REFERENCE;
+}
+
+static void free_task(clipc_task *task, size_t n_bytes) {
   clipc_runtime *runtime = task->runtime;
   if (!clipc__runtime_usable(runtime)) return; /* its locks may be held by threads that are not here */
   if (task->family) clipc__free(&runtime->allocator, task->family);
-  clipc__slab_give(runtime, task, task_bytes(task->kind));
+  clipc__slab_give(runtime, task, n_bytes);
+}
+
+void clipc_task_release(clipc_task *task) {
+  if (task && was_last_reference(task)) free_task(task, task_bytes(task->kind));
 }
 
 /* ---- wakes */
@@ -220,10 +226,12 @@ void clipc__task_end(clipc_task *task, int status) {
     task->kind->drop(task + 1);
     if (task->family) leave_family(task); /* drop may have spawned */
   }
+  size_t n_bytes = task_bytes(task->kind); /* now: who waits for the end may hold its kind on the stack */
   task->status = status;
-  atomic_fetch_or_explicit(&task->state, CLIPC__TASK_ENDED, memory_order_acq_rel);
+  unsigned before = atomic_fetch_or_explicit(&task->state, CLIPC__TASK_ENDED, memory_order_acq_rel);
   clipc__waiter_wake(&task->joiner);
-  clipc_task_release(task);
+  if (before & CLIPC__TASK_WATCHED) clipc__signal_raise(&runtime->ended);
+  if (was_last_reference(task)) free_task(task, n_bytes);
   count_task(runtime, false);
 }
 
@@ -245,6 +253,7 @@ void clipc__task_turn(clipc_task *task) {
     clipc__task_end(task, answer);
   }
   here->task = outer;
+  if (here->owed) clipc__channel_settle(here);
 }
 
 /* ---- what a task may ask and wait for */

@@ -60,7 +60,8 @@ static int64_t wheel_next(struct clipc__wheel *wheel, struct clipc__timer ***whi
 /* Under the lock, after a change. */
 static int64_t wheel_publish(struct clipc__wheel *wheel) {
   struct clipc__timer **unused;
-  int64_t tick = wheel_next(wheel, &unused), next_ns = tick == INT64_MAX ? INT64_MAX : tick << WHEEL_TICK_BITS;
+  int64_t tick = wheel_next(wheel, &unused); /* who sleeps to the end of time is never woken */
+  int64_t next_ns = tick > INT64_MAX >> WHEEL_TICK_BITS ? INT64_MAX : tick << WHEEL_TICK_BITS;
   atomic_store(&wheel->next_ns, next_ns);
   return next_ns;
 }
@@ -76,7 +77,10 @@ void clipc__timer_arm(clipc_task *task, int64_t at_ns) {
   int64_t before = atomic_load(&wheel->next_ns);
   bool earlier = wheel_publish(wheel) < before;
   clipc__unlock(&wheel->lock);
-  if (earlier) clipc__poller_alarm(task->runtime);
+  if (!earlier) return;
+  clipc__poller_alarm(task->runtime);
+  struct clipc__worker *worker = clipc__worker_here(task->runtime);
+  if (worker) worker->has_watched |= worker->is_unwatched;
 }
 
 void clipc__timer_disarm(clipc_task *task) {
