@@ -693,7 +693,8 @@ CLIPC_API clipc_status clipc_runtime_open(clipc_runtime **out, const clipc_runti
 /* Says how the shared runtime will be made. Returns CLIPC_OK; _INVALID, also when it exists already. Threads: safe. */
 CLIPC_API clipc_status clipc_runtime_shared_options(const clipc_runtime_options *options, clipc_error *error);
 
-/* The runtime of the process, made by the first call; owned by the process: never close it.
+/* The runtime of the process, made by the first call; owned by the process: never close it, and use it no more after
+ * clipc_shutdown.
  * Returns CLIPC_OK, or _RUNTIME_UNAVAILABLE when it cannot be made, was shut down by clipc_shutdown, or belongs to the
  * parent of a process that was forked since. Threads: safe. */
 CLIPC_API clipc_status clipc_runtime_shared(clipc_runtime **out, clipc_error *error);
