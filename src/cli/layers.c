@@ -178,9 +178,7 @@ static int layers(const struct cli_command *command, const struct job *job) {
   if (job->inputs.n == 0) return cli_usage_error(command, "nothing to look at: give --image or --text");
   if (job->format == NPY && (job->out == NULL || strcmp(job->out, "-") == 0) && isatty(STDOUT_FILENO))
     return cli_usage_error(command, "npy is not for a terminal: give -o FILE");
-  int towers = 0;
-  for (size_t i = 0; i < job->inputs.n; i++)
-    towers |= job->inputs.items[i].kind == CLIPC_INPUT_TEXT ? CLIPC_TOWER_TEXT : CLIPC_TOWER_IMAGE;
+  int towers = cli_towers_of(&job->inputs);
   clipc_model *model;
   if (!cli_model_open(&model, command, &job->model, towers)) return CLI_FAILED;
   int code = show_all(job, model);
